@@ -1,4 +1,4 @@
-// The EKS cluster: an existing one that is looked up, or a new one. The rest of the stack sees no difference.
+// The EKS cluster: one that exists, which is looked up first, or a new one. The rest of the stack sees no difference.
 
 import * as awsEks from "@pulumi/aws/eks";
 import { getRegion } from "@pulumi/aws/getRegion";
@@ -16,24 +16,37 @@ const VERSION_WITH_ADMISSION_POLICIES = "1.36";
 /** A cluster, with the provider that connects only to it, so that no object is created on one whose issuer is not trusted. */
 type Cluster = ClusterInputs & { kubernetesProvider: Provider };
 
-/** The cluster, before anything of it is registered. */
-export interface PreparedCluster {
+/** What is known of the cluster before anything is registered. */
+export interface FoundCluster {
   /** The AWS region in use, whatever it comes from. */
   region: string;
-  /** The OIDC issuer, if the cluster exists already. */
-  issuerUrl?: string;
-  /** Creates what does not exist, and registers the Kubernetes provider. */
-  register(name: string, options: pulumi.ResourceOptions): Cluster;
+  /** Missing if the cluster is still to be created. */
+  existing?: ExistingCluster;
+}
+
+/** A cluster that exists. */
+export interface ExistingCluster {
+  arn: string;
+  /** OIDC issuer of the cluster, `https://…`. */
+  issuerUrl: string;
+  /** URL of its API server. */
+  endpoint: string;
+  /** The authority of its API server's certificate, in Base64. */
+  certificateAuthority: string;
+  /** Its IAM OIDC provider, if an IRSA role requires it and the stack does not create it. */
+  oidcProviderArn?: string | undefined;
 }
 
 /**
- * Looks up a cluster that exists. Creates nothing.
+ * Looks up the cluster, or where a new one will be. Creates nothing.
  *
  * @param accounts of the stack, which say what else the cluster must have.
- * @returns the cluster, to be registered. The IAM OIDC provider that it creates with `createOidcProvider` is retained.
- * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist, or the cluster is too old.
+ * @throws pulumi.RunError if the cluster or its IAM OIDC provider does not exist, if the cluster is too old, or if there is no AWS
+ *   region for a new one.
  */
-export async function existingCluster(config: ClusterConfig, accounts: Account[]): Promise<PreparedCluster> {
+export async function findCluster(config: ClusterConfig, accounts: Account[]): Promise<FoundCluster> {
+  if (config.createCluster) return { region: await regionOfNewCluster() };
+
   const { clusterName, createOidcProvider } = config;
   const cluster = await awsEks.getCluster({ name: clusterName }).catch(async (error: Error) => {
     const where = await getRegion().then(
@@ -56,93 +69,93 @@ export async function existingCluster(config: ClusterConfig, accounts: Account[]
   }
   if (accounts.some(({ injectToken }) => injectToken)) requireAdmissionPolicies(config, cluster.version);
   const mustExist = useIrsa(accounts) && !createOidcProvider;
-  const existingProviderArn = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
+  const oidcProviderArn = mustExist ? await lookUpOidcProvider(config, issuerUrl) : undefined;
 
-  return {
-    region: cluster.region,
-    issuerUrl,
-    register(name, options) {
-      const kubernetesProvider = createKubernetesProvider(
-        name,
-        { issuerUrl, kubeconfig: kubeconfigOf(config, cluster.endpoint, certificateAuthority) },
-        options,
-      );
-      // Other stacks can create roles that depend on the provider of an existing cluster.
-      const retained = { ...options, retainOnDelete: true };
-      const oidcProviderArn = createOidcProvider
-        ? registerOidcProvider(name, issuerUrl, retained)
-        : existingProviderArn;
-      return { clusterArn: cluster.arn, issuerUrl, oidcProviderArn, kubernetesProvider };
-    },
-  };
+  const { arn, endpoint, region } = cluster;
+  return { region, existing: { arn, issuerUrl, endpoint, certificateAuthority, oidcProviderArn } };
 }
 
 /**
- * Prepares a small cluster. Creates nothing.
+ * Registers the Kubernetes provider of a cluster that exists, and with `createOidcProvider` its IAM OIDC provider, which is retained:
+ * other stacks can create roles that depend on it.
  *
- * @param accounts of the stack, which say what else the cluster must have.
- * @returns the cluster, to be registered.
- * @throws pulumi.RunError if there is no AWS region.
+ * @param existing as `findCluster` returns it.
  */
-export async function newCluster(config: ClusterConfig, accounts: Account[]): Promise<PreparedCluster> {
+export function useCluster(
+  name: string,
+  config: ClusterConfig,
+  existing: ExistingCluster,
+  options: pulumi.ResourceOptions,
+): Cluster {
+  const { arn, issuerUrl, endpoint, certificateAuthority } = existing;
+  const kubeconfig = kubeconfigOf(config, endpoint, certificateAuthority);
+  const kubernetesProvider = createKubernetesProvider(name, { issuerUrl, kubeconfig }, options);
+  const oidcProviderArn = config.createOidcProvider
+    ? registerOidcProvider(name, issuerUrl, { ...options, retainOnDelete: true })
+    : existing.oidcProviderArn;
+  return { clusterArn: arn, issuerUrl, oidcProviderArn, kubernetesProvider };
+}
+
+/**
+ * Creates a small cluster, its Kubernetes provider, and what the service accounts require of it.
+ *
+ * @param accounts of the stack.
+ */
+export async function createCluster(
+  name: string,
+  config: ClusterConfig,
+  accounts: Account[],
+  options: pulumi.ResourceOptions,
+): Promise<Cluster> {
   // Loaded here only: it loads all of @pulumi/aws.
   const eks = await import("@pulumi/eks");
+  const cluster = new eks.Cluster(
+    `eks-${name}`,
+    {
+      name: config.clusterName,
+      // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
+      authenticationMode: "API",
+      // Always, or injectToken would change the version of a cluster that exists.
+      version: VERSION_WITH_ADMISSION_POLICIES,
+      instanceType: "t3.medium",
+      desiredCapacity: 1,
+      minSize: 1,
+      maxSize: 2,
+    },
+    options,
+  );
+  const { arn, endpoint, certificateAuthority } = cluster.eksCluster;
+  const issuerUrl = cluster.oidcProviderUrl;
 
-  // The configuration does not say: the provider also reads AWS_REGION and the profile.
+  // A pod can run once the whole cluster exists, and receives its role once the agent runs.
+  const complete: pulumi.Resource[] = [cluster];
+  if (accounts.some(({ awsRole }) => awsRole === "pod-identity")) {
+    const addonName = "eks-pod-identity-agent";
+    const args = { clusterName: cluster.eksCluster.name, addonName };
+    complete.push(new awsEks.Addon(addonName, args, { dependsOn: cluster }));
+  }
+
+  const kubeconfig = pulumi
+    .all([endpoint, certificateAuthority.data])
+    .apply(([server, authority]) => kubeconfigOf(config, server, authority));
+  const kubernetesProvider = createKubernetesProvider(
+    name,
+    { issuerUrl, kubeconfig },
+    { ...options, dependsOn: complete },
+  );
+  const oidcProviderArn = useIrsa(accounts) ? registerOidcProvider(name, issuerUrl, options) : undefined;
+  return { clusterArn: arn, issuerUrl, oidcProviderArn, kubernetesProvider };
+}
+
+/** Returns the region of a new cluster. The configuration does not say: the provider also reads AWS_REGION and the profile. */
+async function regionOfNewCluster(): Promise<string> {
   const { region } = await getRegion().catch((error: Error) => {
     throw userError(
       `Failed to look up the AWS region of the new EKS cluster: ${providerMessage(error)}\n\n` +
         "  If there is none, set aws:region.\n",
     );
   });
-
-  return {
-    region,
-    register(name, options) {
-      const cluster = new eks.Cluster(
-        `eks-${name}`,
-        {
-          name: config.clusterName,
-          // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
-          authenticationMode: "API",
-          // Always, or injectToken would change the version of a cluster that exists.
-          version: VERSION_WITH_ADMISSION_POLICIES,
-          instanceType: "t3.medium",
-          desiredCapacity: 1,
-          minSize: 1,
-          maxSize: 2,
-        },
-        options,
-      );
-      const { arn, endpoint, certificateAuthority } = cluster.eksCluster;
-      const issuerUrl = cluster.oidcProviderUrl;
-
-      // A pod can run once the whole cluster exists, and receives its role once the agent runs.
-      const complete: pulumi.Resource[] = [cluster];
-      if (accounts.some(({ awsRole }) => awsRole === "pod-identity")) {
-        const addonName = "eks-pod-identity-agent";
-        complete.push(
-          new awsEks.Addon(
-            addonName,
-            { clusterName: cluster.eksCluster.name, addonName },
-            { dependsOn: cluster },
-          ),
-        );
-      }
-
-      const connection = pulumi.all([endpoint, certificateAuthority.data]);
-      const kubernetesProvider = createKubernetesProvider(
-        name,
-        {
-          issuerUrl,
-          kubeconfig: connection.apply(([server, authority]) => kubeconfigOf(config, server, authority)),
-        },
-        { ...options, dependsOn: complete },
-      );
-      const oidcProviderArn = useIrsa(accounts) ? registerOidcProvider(name, issuerUrl, options) : undefined;
-      return { clusterArn: arn, issuerUrl, oidcProviderArn, kubernetesProvider };
-    },
-  };
+  return region;
 }
 
 /** Returns whether a service account has an IRSA role, for which the cluster's issuer must be an IAM OIDC provider. */

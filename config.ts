@@ -12,7 +12,7 @@ import {
   withAccountName,
 } from "./settings/access";
 import type { Account } from "./settings/account";
-import { AWS_KEYS, awsSchema } from "./settings/aws";
+import { AWS_KEYS, awsSchema, foreignArns } from "./settings/aws";
 import { type ClusterConfig, type ClusterSettings, clusterEntries } from "./settings/cluster";
 import { loginProblems } from "./settings/login";
 import { INITIAL_NAMESPACES } from "./settings/names";
@@ -53,7 +53,7 @@ const JSON_KEYS: Record<JsonKey, true> = {
 const TEMPLATE_LOGIN = "sample-login";
 const TEMPLATE_ENTRY =
   "{ namespace: default, name: pulumi-service-account, tokenType: personal, " +
-  `userLogin: ${TEMPLATE_LOGIN}, awsRole: irsa }`;
+  `userLogin: ${TEMPLATE_LOGIN} }`;
 
 /** The settings of a stack. What is optional here has a default that follows from other settings. */
 const stackSchema = settingsSchemaWith(
@@ -119,7 +119,11 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const isEncrypted = raw.secretKeys.includes(`${raw.project}:maxExpirationSeconds`);
   const stack = check(stackSchema, { ...values, organization }, (knownSettings) => {
     const comparable = isEncrypted ? { ...knownSettings, maxExpirationSeconds: undefined } : knownSettings;
-    return [...clusterProblems(comparable), ...settingsProblems(comparable)];
+    return [
+      ...clusterProblems(comparable),
+      ...settingsProblems(comparable),
+      ...foreignArns(arnsOf(comparable), aws.settings?.accountIds),
+    ];
   });
 
   const found = [
@@ -134,7 +138,7 @@ export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: P
   const { clusterName, createCluster, createOidcProvider, ...settings } = stack.settings;
   const { issuerName = `eks-${clusterName}` } = settings;
   const config = {
-    cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings },
+    cluster: { clusterName, createCluster, createOidcProvider, aws: aws.settings.options },
     settings: { ...settings, issuerName, serviceAccounts: accountsOf(settings) },
   };
   return { config, problems };
@@ -155,6 +159,16 @@ function clusterProblems(settings: Incomplete<ClusterSettings & CompleteSettings
     problems.push({ path: ["createOidcProvider"], value: true, reason });
   }
   return problems;
+}
+
+/** Returns the ARNs of all policies, with the paths of their settings. */
+function arnsOf({ permissionsBoundaryArn, serviceAccounts = [] }: Incomplete<CompleteSettings>) {
+  const attached = serviceAccounts.flatMap((account, index) => {
+    return (account?.rolePolicyArns ?? []).map((arn, position) => {
+      return { path: ["serviceAccounts", index, "rolePolicyArns", position], arn };
+    });
+  });
+  return [{ path: ["permissionsBoundaryArn"], arn: permissionsBoundaryArn }, ...attached];
 }
 
 /**

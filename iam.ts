@@ -7,6 +7,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type { CompleteSettings } from "./settings/access";
 import { type Account, idOf } from "./settings/account";
 import type { RoleSource } from "./settings/cluster";
+import type { RolePermissions } from "./settings/grants";
 
 export interface AwsRoleArgs {
   account: Account;
@@ -22,6 +23,8 @@ export interface AwsRoleResources {
   role?: iam.Role;
   /** The role that the service account is annotated with. Only IRSA requires it. */
   irsaRoleArn?: pulumi.Output<string>;
+  /** What the role may do, as it is registered. */
+  permissions?: RolePermissions;
   /** What a pod has to wait for to receive the role. */
   prerequisites: pulumi.Resource[];
 }
@@ -45,14 +48,22 @@ export function createAwsRole(
       const trustPolicy = pulumi
         .all([issuerUrl, source.oidcProviderArn])
         .apply(([url, oidcProviderArn]) => irsaTrustPolicy(url, oidcProviderArn, account));
-      const { role, attachments } = createRole(name, { account, trustPolicy, settings }, options);
-      return { role, irsaRoleArn: role.arn, prerequisites: attachments };
+      const { role, permissions, attachments } = createRole(
+        name,
+        { account, trustPolicy, settings },
+        options,
+      );
+      return { role, permissions, irsaRoleArn: role.arn, prerequisites: attachments };
     }
 
     case "pod-identity": {
       const clusterArn = pulumi.output(source.clusterArn);
       const trustPolicy = clusterArn.apply((arn) => podIdentityTrustPolicy(arn, account));
-      const { role, attachments } = createRole(name, { account, trustPolicy, settings }, options);
+      const { role, permissions, attachments } = createRole(
+        name,
+        { account, trustPolicy, settings },
+        options,
+      );
       const association = new PodIdentityAssociation(
         name,
         {
@@ -67,7 +78,7 @@ export function createAwsRole(
       );
       // An association takes seconds to become effective, and changes no pod that exists:
       // https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html
-      return { role, prerequisites: [...attachments, association] };
+      return { role, permissions, prerequisites: [...attachments, association] };
     }
   }
 }
@@ -81,8 +92,13 @@ function createRole(
     settings: AwsRoleArgs["settings"];
   },
   options: pulumi.CustomResourceOptions,
-): { role: iam.Role; attachments: iam.RolePolicyAttachment[] } {
+): { role: iam.Role; permissions: RolePermissions; attachments: iam.RolePolicyAttachment[] } {
   const { account, trustPolicy, settings } = args;
+  const permissions = {
+    awsRole: account.awsRole,
+    policyArns: account.rolePolicyArns,
+    permissionsBoundary: settings.permissionsBoundaryArn,
+  };
   const role = new iam.Role(
     name,
     {
@@ -90,7 +106,7 @@ function createRole(
       path: settings.rolePath,
       description: `Role of the Kubernetes service account ${idOf(account)}`,
       assumeRolePolicy: trustPolicy,
-      permissionsBoundary: settings.permissionsBoundaryArn,
+      permissionsBoundary: permissions.permissionsBoundary,
       // Other programs attach policies by the role's name. AWS does not delete a role that has some, and the role of a
       // removed entry would still trust its service account.
       forceDetachPolicies: true,
@@ -98,10 +114,10 @@ function createRole(
     options,
   );
 
-  const attachments = account.rolePolicyArns.map((policyArn) => {
+  const attachments = permissions.policyArns.map((policyArn) => {
     return new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options);
   });
-  return { role, attachments };
+  return { role, permissions, attachments };
 }
 
 /** Returns an OIDC issuer as IAM names it, in ARNs and condition keys: its URL without `https://`. */

@@ -1,10 +1,10 @@
 // Lets the service accounts of an EKS cluster exchange their own ID tokens for short-lived Pulumi Cloud access tokens.
 
 import type * as pulumi from "@pulumi/pulumi";
-import { existingCluster, newCluster } from "./cluster";
+import { createCluster, findCluster, useCluster } from "./cluster";
 import { readConfig } from "./config";
 import { createPulumiCloudProvider } from "./oidcIssuer";
-import { requireFirstDeployment } from "./place";
+import { requireFirstPlace } from "./place";
 import { PulumiCloudAccess } from "./pulumiCloudAccess";
 
 /** Short, because Pulumi prints all of them below the reason of a failure, which must stay on the screen. */
@@ -28,20 +28,23 @@ export = async (): Promise<StackOutputs> => {
   // Fail fast: everything is validated and looked up before a resource is registered.
   const config = readConfig();
 
-  const { serviceAccounts } = config.settings;
-  const prepared = config.cluster.createCluster
-    ? await newCluster(config.cluster, serviceAccounts)
-    : await existingCluster(config.cluster, serviceAccounts);
+  const { serviceAccounts, pulumiApiUrl, organization } = config.settings;
+  const { region, existing } = await findCluster(config.cluster, serviceAccounts);
 
   // A stack stays where it was deployed. The cluster waits too: a changed Kubernetes provider would replace everything on it.
-  const { pulumiApiUrl, organization } = config.settings;
-  const { clusterName, createCluster } = config.cluster;
-  const { region, issuerUrl } = prepared;
-  const deployment = { pulumiApiUrl, organization, clusterName, createCluster, region, issuerUrl };
-  const dependsOn = requireFirstDeployment("first-deployment", deployment);
+  const dependsOn = requireFirstPlace("first-deployment", {
+    pulumiApiUrl,
+    organization,
+    clusterName: config.cluster.clusterName,
+    createCluster: config.cluster.createCluster,
+    region,
+    issuerUrl: existing?.issuerUrl,
+  });
 
   const pulumiCloudProvider = createPulumiCloudProvider("pulumi-cloud", pulumiApiUrl, { dependsOn });
-  const cluster = prepared.register("cluster", { dependsOn });
+  const cluster = existing
+    ? useCluster("cluster", config.cluster, existing, { dependsOn })
+    : await createCluster("cluster", config.cluster, serviceAccounts, { dependsOn });
 
   // Each service account: its role, its allow policy in Pulumi Cloud, its ConfigMap, and the Job that tests the exchange.
   const pulumiCloudAccess = new PulumiCloudAccess(

@@ -2,12 +2,12 @@
 //
 // The API server evaluates it, without a webhook: https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/
 
+import { hash } from "node:crypto";
 import {
   MutatingAdmissionPolicy,
   MutatingAdmissionPolicyBinding,
 } from "@pulumi/kubernetes/admissionregistration/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { sha256 } from "./kubernetes/checksum";
 import { audiencesById, bindingSpec, policySpec } from "./kubernetes/injectionPolicy";
 import { idOf } from "./settings/account";
 
@@ -63,6 +63,6 @@ function objectName(resourceName: string): string {
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-")
     .replace(/^-/, "");
-  const distinct = sha256(owner.join("/")).slice(0, 8);
+  const distinct = hash("sha256", owner.join("/")).slice(0, 8);
   return `${readable}-${distinct}`;
 }

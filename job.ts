@@ -1,8 +1,8 @@
 // The Job that tests the token exchange of one service account.
 
+import { hash } from "node:crypto";
 import { Job } from "@pulumi/kubernetes/batch/v1";
 import type * as pulumi from "@pulumi/pulumi";
-import { sha256 } from "./kubernetes/checksum";
 import { type JobPodArgs, jobPod } from "./kubernetes/jobPod";
 import type { TokenExchange } from "./tokenExchange";
 
@@ -59,5 +59,5 @@ export function createJob(
 /** Returns the name of a service account's Job. It is a label of its pods too, which has at most 63 characters. */
 export function jobName(serviceAccountName: string): string {
   const name = `${serviceAccountName}-token-exchange`;
-  return name.length <= 63 ? name : `${sha256(serviceAccountName).slice(0, 16)}-token-exchange`;
+  return name.length <= 63 ? name : `${hash("sha256", serviceAccountName).slice(0, 16)}-token-exchange`;
 }

@@ -4,7 +4,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import type { Account } from "./settings/account";
-import { grantOf } from "./settings/tokenTypes";
+import { type AllowPolicy, AUDIENCE_RULE, grantOf, NAME_RULE, NAMESPACE_RULE } from "./settings/tokenTypes";
 import { readThumbprints } from "./thumbprint";
 
 export interface OidcIssuerArgs {
@@ -18,12 +18,6 @@ export interface OidcIssuerArgs {
   /** At least one: an empty list would leave the previous policies in force. */
   policies: AllowPolicy[];
 }
-
-/** The SDK's type has no `roleID` yet, which providers since 1.4.0 accept, and passes it on. */
-export type AllowPolicy = pulumiservice.types.input.AuthPolicyDefinitionArgs & {
-  /** ID of the custom role of an `organization` token. */
-  roleID?: pulumi.Input<string>;
-};
 
 /**
  * Registers an OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
@@ -54,13 +48,13 @@ export function createOidcIssuer(
 }
 
 /** Until the SDK has this version or a later one: an older provider rejects the `roleID` of an allow policy. */
-const PROVIDER_VERSION = "1.5.0";
+export const PROVIDER_VERSION = "1.5.0";
 
 /**
  * Creates the provider of Pulumi Cloud, which sends the access token of the current login to `apiUrl`.
  *
  * @param apiUrl the origin that the login is for, as `loginProblems` checks.
- * @param options `dependsOn` the result of `requireFirstDeployment`: with a changed URL, the engine would send the requests for
+ * @param options `dependsOn` the result of `requireFirstPlace`: with a changed URL, the engine would send the requests for
  *   what exists to another Pulumi Cloud.
  */
 export function createPulumiCloudProvider(
@@ -78,7 +72,7 @@ export function createPulumiCloudProvider(
  *
  * @param audienceRule whether the audience of the ID token has to match, too. Kubernetes writes it as a list, and whether a rule
  *   matches one of its elements is not documented.
- * @returns the policy as data. Every rule has to match; the quotes in a key keep its dot from separating two names.
+ * @returns the policy as data.
  */
 export function allowPolicy(account: Account, audienceRule: boolean): AllowPolicy {
   return {
@@ -86,9 +80,9 @@ export function allowPolicy(account: Account, audienceRule: boolean): AllowPolic
     ...grantOf(account),
     rules: {
       ...account.policyRules,
-      '"kubernetes.io".namespace': account.namespace,
-      '"kubernetes.io".serviceaccount.name': account.name,
-      ...(audienceRule && { aud: account.tokenAudience }),
+      [NAMESPACE_RULE]: account.namespace,
+      [NAME_RULE]: account.name,
+      ...(audienceRule && { [AUDIENCE_RULE]: account.tokenAudience }),
     },
   };
 }

@@ -4,7 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { userError } from "./settings/userError";
 
 /** Where a stack or a component is deployed. */
-export interface Deployment {
+export interface Place {
   pulumiApiUrl: string;
   organization?: pulumi.Input<string>;
   clusterName?: string;
@@ -26,17 +26,17 @@ export interface Deployment {
  * Pulumi bills each Stash, so one keeps all values. To accept other values, the Stash has to be replaced: docs/troubleshooting.md.
  *
  * @param name of the Stash.
- * @param deployment its values are known in a preview, except outputs of resources that are still to be created.
+ * @param place its values are known in a preview, except outputs of resources that are still to be created.
  * @param componentName if only a component stays. Without it, the whole stack does.
  * @returns what to pass as `dependsOn`. It fails, with what to do, if a value differs from the first one.
  */
-export function requireFirstDeployment(
+export function requireFirstPlace(
   name: string,
-  deployment: Deployment,
+  place: Place,
   componentName?: string,
   options?: pulumi.CustomResourceOptions,
 ): Promise<pulumi.Resource>[] {
-  const input = Object.fromEntries(Object.entries(deployment).filter(([, value]) => value !== undefined));
+  const input = Object.fromEntries(Object.entries(place).filter(([, value]) => value !== undefined));
   // The output of a Stash remains its first input. A changed one would only be an update in every preview.
   const stash = new pulumi.Stash(name, { input }, { ...options, ignoreChanges: ["input"] });
   return [requireSame(stash, input, componentName)];

@@ -12,7 +12,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import { createInjection } from "./injection";
 import { allowPolicy, createOidcIssuer, createPulumiCloudProvider } from "./oidcIssuer";
-import { requireFirstDeployment } from "./place";
+import { requireFirstPlace } from "./place";
 import { createNamespaces } from "./serviceAccount";
 import {
   accountsOf,
@@ -25,20 +25,13 @@ import {
   withAccountName,
 } from "./settings/access";
 import { type Account, awsRoleOf, idOf } from "./settings/account";
-import {
-  type ClusterInputs,
-  clusterInputEntries,
-  issuerAudienceProblems,
-  type RoleSource,
-  roleSourceOf,
-} from "./settings/cluster";
-import { grantLineOf } from "./settings/grants";
+import { type ClusterInputs, clusterInputEntries, type RoleSource, roleSourceOf } from "./settings/cluster";
+import { commonLineOf } from "./settings/grants";
 import { loginProblems } from "./settings/login";
 import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
 import { userError } from "./settings/userError";
 import { check, type Incomplete } from "./settings/validation";
-import { SOURCES } from "./sources";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -51,8 +44,8 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   /** ID of the OIDC issuer in Pulumi Cloud. */
   readonly oidcIssuerId: pulumi.Output<string>;
   /**
-   * What each service account is granted, by `NAMESPACE/NAME`, such as `team:platform, 3600 s`. A preview compares them one by
-   * one, and shows what it does not know as `known after the update`.
+   * What each service account is granted, by `NAMESPACE/NAME`, such as `team:platform, 3600 s`, and under `all` what they have in
+   * common. A preview compares the lines one by one, and shows what it does not know as `known after the update`.
    */
   readonly grants: pulumi.Output<Record<string, string>>;
   /** What each service account has, by `NAMESPACE/NAME`. */
@@ -67,13 +60,13 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
   constructor(name: string, args: PulumiCloudAccessArgs, options?: pulumi.ComponentResourceOptions) {
     // JavaScript lets a program leave out the arguments.
     const { settings, accounts } = checkArguments(name, { ...args }, options);
-    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...settings, sources: SOURCES }, options);
+    super("eks-pulumi-oidc:index:PulumiCloudAccess", name, { ...settings }, options);
     for (const warning of settingsWarnings(settings)) void pulumi.log.warn(warning, this);
 
     // The component stays where it was deployed, for which everything else waits.
     const { pulumiApiUrl, organization, issuerUrl } = settings;
-    const deployment = { pulumiApiUrl, organization, issuerUrl };
-    const dependsOn = requireFirstDeployment(`${name}.first-deployment`, deployment, name, { parent: this });
+    const place = { pulumiApiUrl, organization, issuerUrl };
+    const dependsOn = requireFirstPlace(`${name}.first-deployment`, place, name, { parent: this });
     const inPlace = { parent: this, dependsOn };
 
     const pulumiCloud =
@@ -120,10 +113,11 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
     }
 
     this.oidcIssuerId = oidcIssuer.id;
-    const grants = settings.serviceAccounts.map(async (account): Promise<[string, string]> => {
-      return [idOf(account), await grantLineOf(account, settings)];
-    });
-    this.grants = pulumi.output(Promise.all(grants)).apply((lines) => Object.fromEntries(lines));
+    const lines = [
+      commonLineOf(settings).then((line) => ["all", line] as const),
+      ...identities.map(async ({ account, identity }) => [idOf(account), await identity.grant] as const),
+    ];
+    this.grants = pulumi.output(Promise.all(lines).then(Object.fromEntries<string>));
     this.serviceAccounts = Object.fromEntries(
       identities.map(({ account, identity }) => [idOf(account), identity.outputs]),
     );
@@ -180,14 +174,13 @@ function checkArguments(
 
 /** Returns the problems of arguments that are valid by themselves, but not together. */
 function argumentProblems(args: Incomplete<CompleteSettings & ClusterInputs>): Problem[] {
-  const { serviceAccounts = [], issuerUrl } = args;
-  const audiences = serviceAccounts.map((account) => account?.tokenAudience);
+  const { serviceAccounts = [] } = args;
   const awsRoles = new Set(serviceAccounts.flatMap((account) => (account ? awsRoleOf(account) : [])));
   const roleProblems = [...awsRoles].flatMap((awsRole): Problem[] => {
     const roleSource = roleSourceOf(awsRole, args);
     return "reason" in roleSource ? [roleSource] : [];
   });
-  return [...settingsProblems(args), ...issuerAudienceProblems(audiences, issuerUrl), ...roleProblems];
+  return [...settingsProblems(args), ...roleProblems];
 }
 
 /**

@@ -1,17 +1,17 @@
 // The ConfigMap of the token exchange, which the workloads of a service account mount.
 
+import { hash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigMap } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { sha256 } from "./kubernetes/checksum";
-import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, VOLUME_NAME } from "./kubernetes/tokenVolume";
+import { CONFIG_MAP_SUFFIX, SCRIPT_FILE, type SettingsFile, VOLUME_NAME } from "./kubernetes/tokenVolume";
 
 interface TokenExchangeArgs {
   namespace: string;
   serviceAccountName: string;
   /** The settings of the exchange script, by the names of their files. */
-  settings: Record<string, pulumi.Input<string>>;
+  settings: Record<SettingsFile, pulumi.Input<string>>;
 }
 
 export interface TokenExchange {
@@ -48,5 +48,9 @@ export function createExchangeConfigMap(
     { metadata: { namespace: args.namespace, name: configMapName, annotations: RESTORED }, data },
     options,
   );
-  return { configMap, configMapName, checksum: pulumi.jsonStringify(data).apply(sha256) };
+  return {
+    configMap,
+    configMapName,
+    checksum: pulumi.jsonStringify(data).apply((text) => hash("sha256", text)),
+  };
 }

@@ -9,7 +9,8 @@ import { createServiceAccount, readServiceAccount } from "./serviceAccount";
 import type { CompleteSettings } from "./settings/access";
 import type { Account } from "./settings/account";
 import type { ClusterInputs, RoleSource } from "./settings/cluster";
-import { scopeOf, type TokenType } from "./settings/tokenTypes";
+import { grantLineOf } from "./settings/grants";
+import { type AllowPolicy, scopeOf, type TokenType } from "./settings/tokenTypes";
 import { createExchangeConfigMap } from "./tokenExchange";
 
 /** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
@@ -40,18 +41,26 @@ export interface WorkloadIdentityArgs {
   /** What all service accounts have in common. */
   settings: Pick<
     CompleteSettings,
-    "organization" | "pulumiApiUrl" | "permissionsBoundaryArn" | "rolePath" | "image" | "jobPodSpec"
+    | "organization"
+    | "pulumiApiUrl"
+    | "maxExpirationSeconds"
+    | "permissionsBoundaryArn"
+    | "rolePath"
+    | "image"
+    | "jobPodSpec"
   > &
     Pick<ClusterInputs, "issuerUrl">;
   roleSource: RoleSource;
   /** The issuer that grants the access token, and the policy in it that allows this service account. */
   oidcIssuer: pulumi.CustomResource;
-  policy: object;
+  policy: AllowPolicy;
 }
 
 /** Creates what one service account needs. Its children have its own name. */
 export class WorkloadIdentity extends pulumi.ComponentResource {
   readonly outputs: ServiceAccountOutputs;
+  /** What the service account is granted, in one line. */
+  readonly grant: Promise<string>;
   /** What a pod that uses the exchange has to wait for: the Job that tests it, or without one, what that would wait for. */
   readonly ready: pulumi.Resource[];
 
@@ -67,26 +76,23 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       { account, source: roleSource, issuerUrl: settings.issuerUrl, settings },
       inComponent,
     );
-    const { role, irsaRoleArn } = awsRole;
+    const { role, irsaRoleArn, permissions } = awsRole;
     const created = account.createServiceAccount
       ? createServiceAccount(name, { name: serviceAccountName, namespace, irsaRoleArn }, inComponent)
       : undefined;
     const serviceAccount =
       created ?? (account.runJob ? readServiceAccount(name, account, inComponent) : undefined);
 
+    const request = {
+      organization: settings.organization,
+      tokenType: account.tokenType,
+      tokenScope: scopeOf(account),
+      tokenExpirationSeconds: String(account.tokenExpirationSeconds),
+      apiUrl: settings.pulumiApiUrl,
+    };
     const tokenExchange = createExchangeConfigMap(
       name,
-      {
-        namespace,
-        serviceAccountName,
-        settings: {
-          organization: settings.organization,
-          tokenType: account.tokenType,
-          tokenScope: scopeOf(account),
-          tokenExpirationSeconds: String(account.tokenExpirationSeconds),
-          apiUrl: settings.pulumiApiUrl,
-        },
-      },
+      { namespace, serviceAccountName, settings: request },
       // Workloads keep their settings, such as the team, until those can be granted.
       { ...inComponent, dependsOn: args.oidcIssuer },
     );
@@ -119,6 +125,18 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     } else {
       this.ready = [tokenExchange.configMap, ...prerequisites];
     }
+
+    const { policy } = args;
+    const { injectToken } = account;
+    const registered = {
+      namespace,
+      name: serviceAccountName,
+      policy,
+      request,
+      role: permissions,
+      injectToken,
+    };
+    this.grant = grantLineOf(registered, settings);
 
     // jobName and configMap are strings, and not outputs of the Job and the ConfigMap. To a program that imports the package, all
     // of this is one output, which depends on every resource in it. If it depended on the Job, Pulumi would delete a policy that

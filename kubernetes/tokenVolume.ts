@@ -13,6 +13,19 @@ export const DIRECTORY = "/var/run/secrets/pulumi.com";
 export const SCRIPT_FILE = "exchange-token.sh";
 export const SCRIPT_PATH = `${DIRECTORY}/${SCRIPT_FILE}`;
 
+/** The files with the settings of the script, which are also their keys in the ConfigMap, in the order of its checksum. */
+export const SETTINGS_FILES = [
+  "organization",
+  "tokenType",
+  "tokenScope",
+  "tokenExpirationSeconds",
+  "apiUrl",
+] as const;
+export type SettingsFile = (typeof SETTINGS_FILES)[number];
+
+/** The file of the ID token. */
+const TOKEN_FILE = "token";
+
 /** The mount of the volume. */
 export const VOLUME_MOUNT = { name: VOLUME_NAME, mountPath: DIRECTORY, readOnly: true };
 
@@ -42,7 +55,7 @@ export function tokenVolume<Text>(configMap: Text, tokenAudience: Text) {
             audience: tokenAudience,
             // The shortest lifetime that Kubernetes grants: 10 minutes.
             expirationSeconds: 600,
-            path: "token",
+            path: TOKEN_FILE,
           },
         },
       ],

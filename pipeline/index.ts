@@ -1,7 +1,8 @@
 // Creates the identity of this repository's GitHub workflows, which can read what a preview needs and change nothing.
 
-import { type AllowPolicy, createOidcIssuer, createPulumiCloudProvider } from "../oidcIssuer";
-import { requireFirstDeployment } from "../place";
+import { createOidcIssuer, createPulumiCloudProvider } from "../oidcIssuer";
+import { requireFirstPlace } from "../place";
+import type { AllowPolicy } from "../settings/tokenTypes";
 import { createPreviewRole, hasCluster, lookUp } from "./aws";
 import { ISSUER_URL, readSettings } from "./config";
 import { allowPolicies, createTeam, teamName } from "./pulumiCloud";
@@ -13,7 +14,7 @@ export = async () => {
   const existing = await lookUp(settings);
 
   // A stack stays where it was deployed, or the issuers that are registered there would remain in force.
-  const dependsOn = requireFirstDeployment("first-deployment", { pulumiApiUrl });
+  const dependsOn = requireFirstPlace("first-deployment", { pulumiApiUrl });
 
   // AWS: a role with access to the clusters in this account.
   const role =

@@ -1,7 +1,7 @@
 // The Pulumi Cloud side: the allow policies for GitHub's issuer, and the team that the workflows act as.
 
 import * as pulumiservice from "@pulumi/pulumiservice";
-import type { AllowPolicy } from "../oidcIssuer";
+import type { AllowPolicy } from "../settings/tokenTypes";
 import type { Settings } from "./config";
 
 const SUFFIX = "-preview";

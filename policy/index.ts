@@ -2,59 +2,18 @@
 //
 // To import this file, name it: the main file of this directory is start.js, which serves the rules to Pulumi's engine.
 
-import {
-  associations,
-  otherRolePolicies,
-  otherTrustPolicies,
-  ownRoles,
-  rolePermissions,
-  trustPolicies,
-} from "./aws";
-import { nothingElse, nothingIgnored, providers, sameVersion } from "./component";
-import { attachedPolicies, besideTheProgram } from "./existing";
-import { injection, job, ownObjects, rbac, request } from "./kubernetes";
-import {
-  allowPolicies,
-  limits,
-  literalNames,
-  noStoredToken,
-  oneIssuer,
-  serviceAccountsHaveComponent,
-} from "./pulumiCloud";
+import { attachedPolicies, besideTheProgram, notIgnored } from "./drift";
+import { limits, login, oneIssuer, oneServiceAccount } from "./issuers";
+import { otherTrust, permissionsBoundary, podIdentity, trust } from "./roles";
 import type { Rule } from "./rule";
+import { noStoredToken } from "./storedTokens";
 
 export const policies: Rule[] = [
-  sameVersion,
-
   // Who is granted which access token.
-  limits,
-  literalNames,
-  allowPolicies,
-  oneIssuer,
-  serviceAccountsHaveComponent,
-  providers,
-
-  // Who gets which role, and what it may do.
-  trustPolicies,
-  rolePermissions,
-  ownRoles,
-  associations,
-
-  // What pods run, and as whom.
-  ownObjects,
-  request,
-  job,
-  injection,
-
-  // Nothing beside it.
-  nothingElse,
-  nothingIgnored,
-
+  ...[limits, oneServiceAccount, oneIssuer, login],
+  // Who gets which role.
+  ...[trust, podIdentity, permissionsBoundary],
+  notIgnored,
   // For a reviewer: they stop nothing, unless the configuration makes them mandatory.
-  noStoredToken,
-  otherRolePolicies,
-  otherTrustPolicies,
-  rbac,
-  besideTheProgram,
-  attachedPolicies,
+  ...[noStoredToken, otherTrust, besideTheProgram, attachedPolicies],
 ];

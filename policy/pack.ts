@@ -1,96 +1,94 @@
 // The rules as a policy pack of Pulumi's engine, which asks them in its own process: https://www.pulumi.com/docs/insights/policy/
 
-import {
-  PolicyPack,
-  type PolicyResource,
-  type ResourceValidationArgs,
-  type ResourceValidationPolicy,
-  type StackValidationPolicy,
-} from "@pulumi/policy";
+import { PolicyPack, type ResourceValidationPolicy, type StackValidationPolicy } from "@pulumi/policy";
+import { AnalyzerService } from "@pulumi/pulumi/proto/analyzer_grpc_pb";
+import { requireKnownNames } from "./configuration";
 import { policies } from "./index";
-import { Program, type Resource } from "./program";
-import { checkResource, checkStack, type ResourceRule, type Rule, type StackRule } from "./rule";
+import { ask, type Resource, type Rule } from "./rule";
 import type { Fields } from "./values";
+
+const PAGE = "https://github.com/OWNER/eks-pulumi-oidc/blob/main/docs/policy.md#the-promises";
+
+/** What the engine has asked about, by URN. */
+const program = new Map<string, Resource>();
 
 /** Serves the rules to the engine, until it ends the process. */
 export function serve(): void {
-  const program = new Program();
-  new PolicyPack("eks-pulumi-oidc", {
-    policies: policies.map((rule) => {
-      return "checkResource" in rule ? resourcePolicy(rule, program) : stackPolicy(rule, program);
-    }),
+  checkConfiguration();
+  new PolicyPack("pulumi-oidc-guardrails", {
+    policies: policies.map((rule) => (rule.isAskedAtEnd ? stackPolicy(rule) : resourcePolicy(rule))),
   });
 }
 
-function resourcePolicy(rule: ResourceRule, program: Program): ResourceValidationPolicy {
+/** Checks the names in the configuration. The SDK drops those that no rule has: only the engine's request has them. */
+function checkConfiguration(): void {
+  const { configure } = AnalyzerService;
+  const { requestDeserialize } = configure;
+  configure.requestDeserialize = (bytes) => {
+    const request = requestDeserialize(bytes);
+    const map = request.getPolicyconfigMap();
+    // Where the SDK reads it, it answers the engine with an error.
+    request.getPolicyconfigMap = () => {
+      const given: Fields = {};
+      map.forEach((it, name) => {
+        given[name] = it.getProperties()?.toJavaScript();
+      });
+      requireKnownNames(policies, given);
+      return map;
+    };
+    return request;
+  };
+}
+
+function resourcePolicy(rule: Rule): ResourceValidationPolicy {
   return {
-    ...policyOf(rule),
-    validateResource(args, report) {
-      const resource = received(args, program);
-      for (const { message } of checkResource(rule, resource, args.getConfig())) report(message);
+    ...metadataOf(rule),
+    async validateResource({ urn, type, name, props, opts, provider, getConfig }, report) {
+      const { ignoreChanges } = opts;
+      const resource: Resource = { urn, type, name, inputs: await plain(props), ignoreChanges };
+      if (provider && !program.has(provider.urn)) {
+        resource.unaskedProvider = { type: provider.type, inputs: await plain(provider.props) };
+      }
+      program.set(urn, resource);
+      for (const message of ask(rule, resource, [...program.values()], getConfig())) report(message);
     },
   };
 }
 
-function stackPolicy(rule: StackRule, program: Program): StackValidationPolicy {
+function stackPolicy(rule: Rule): StackValidationPolicy {
   return {
-    ...policyOf(rule),
-    validateStack({ resources, getConfig }, report) {
-      for (const it of resources) addOutputs(it, program);
-      for (const { message, resource } of checkStack(rule, program, getConfig()))
-        report(message, resource?.urn);
+    ...metadataOf(rule),
+    async validateStack({ resources, getConfig }, report) {
+      for (const { urn, props, propertyDependencies } of resources) {
+        const of = Object.entries(propertyDependencies).map(([key, all]) => [key, all.map((it) => it.urn)]);
+        const known = { outputs: await plain(props), propertyDependencies: Object.fromEntries(of) };
+        Object.assign(program.get(urn) ?? {}, known);
+      }
+      const asked = [...program.values()];
+      for (const resource of asked) {
+        for (const message of ask(rule, resource, asked, getConfig())) report(message, resource.urn);
+      }
     },
   };
 }
 
-function policyOf({ name, description, level, configuration }: Rule) {
+function metadataOf({ name, description, level, severity, remediation, settings }: Rule) {
   return {
-    name,
-    description,
-    enforcementLevel: level,
-    ...(configuration && { configSchema: { properties: configuration } }),
+    ...{ name, description, severity, url: PAGE },
+    ...{ enforcementLevel: level, remediationSteps: remediation },
+    ...(settings && { configSchema: { properties: settings } }),
   };
-}
-
-/** Returns the resource that the engine asks a rule about. */
-function received(
-  { urn, type, name, props, opts, provider }: ResourceValidationArgs,
-  program: Program,
-): Resource {
-  // Not every provider is asked about, such as one that an update with --target leaves out.
-  if (provider && !program.find(provider.urn)) {
-    program.add({
-      urn: provider.urn,
-      type: provider.type,
-      name: provider.name,
-      inputs: plain(provider.props),
-    });
-  }
-  return program.add({
-    urn,
-    type,
-    name,
-    inputs: plain(props),
-    parent: opts.parent,
-    provider: provider?.urn,
-    ignoreChanges: opts.ignoreChanges,
-  });
-}
-
-/** Adds what only the end of a preview or an update knows. */
-function addOutputs({ urn, props, propertyDependencies }: PolicyResource, program: Program): void {
-  const resource = program.find(urn);
-  if (!resource) return;
-  resource.outputs = plain(props);
-  resource.propertyDependencies = Object.fromEntries(
-    Object.entries(propertyDependencies).map(([input, sources]) => [input, sources.map((it) => it.urn)]),
-  );
 }
 
 /**
- * Returns values without the proxy of the SDK, which would end a rule at the first one that is not known yet, as an advisory:
- * https://github.com/pulumi/pulumi-policy/blob/main/sdk/nodejs/policy/proxy.ts
+ * Returns values without the proxy of the SDK, which would end a rule at the first one that is not known yet, as an advisory, and
+ * assets as their text: https://github.com/pulumi/pulumi-policy/blob/main/sdk/nodejs/policy/proxy.ts
  */
-function plain(props: Record<string, unknown>): Fields {
-  return (props.__getSpecialProxyTarget ?? props) as Fields;
+async function plain(props: Record<string, unknown>): Promise<Fields> {
+  const values = Object.entries(props.__getSpecialProxyTarget ?? props);
+  const entries = values.map(async ([name, value]) => {
+    const { text } = Object(value);
+    return [name, text instanceof Promise ? await text : value];
+  });
+  return Object.fromEntries(await Promise.all(entries));
 }

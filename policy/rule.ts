@@ -1,107 +1,71 @@
-// What a rule is: a promise about the program, and how it is checked.
+// What a rule is, and what it is asked about.
 
-import type { Program, Resource } from "./program";
-import { differencesBetween, type Fields, textOf, type Value } from "./values";
+import type { Fields } from "./values";
 
-/** What a violation does: a mandatory one stops an update, an advisory one is printed. */
+/** A resource of a program, as the engine sends it. */
+export interface Resource {
+  urn: string;
+  type: string;
+  name: string;
+  /** Empty if the engine leaves the resource out, as with --target. */
+  inputs: Fields;
+  ignoreChanges?: string[];
+  /** Its provider, if the engine asks no rule about that, as with --target. */
+  unaskedProvider?: { type: string; inputs: Fields };
+  /** What exists. Only known at the end. */
+  outputs?: Fields;
+  /** The URNs of the resources that an input comes from. Only known at the end. */
+  propertyDependencies?: Record<string, string[]>;
+}
+
+/** A mandatory violation stops an update, an advisory one is printed. */
 export type Level = "mandatory" | "advisory";
 
-interface Promise {
+/** A promise about every program, and how it is checked. */
+export interface Rule {
   name: string;
   /** A sentence that is true if nothing is reported. */
   description: string;
   level: Level;
-  /** What `--policy-pack-config` can set, as JSON schemas with defaults. */
-  configuration?: Record<string, Setting>;
+  severity: "low" | "medium" | "high" | "critical";
+  /** What to do about a violation. */
+  remediation: string;
+  /** What the configuration of the pack can set for this rule, as JSON schemas. */
+  settings?: Record<string, Setting>;
+  /** Whether it is asked when all is done, for what only outputs show. Others are asked before a resource is created or changed. */
+  isAskedAtEnd?: true;
+  check(resource: Resource, context: Context): void;
 }
 
-interface Setting {
-  type: "integer" | "array";
+export interface Context {
+  /** What was registered so far, with the resource. */
+  program: Resource[];
+  /** The settings of the rule, with every default. */
+  settings: Fields;
+  /** @param message says what is, and what should be. @param setting allows it. */
+  report(message: string, setting?: string): void;
+}
+
+export interface Setting {
+  type: "integer" | "boolean" | "array";
   items?: { type: "string" };
-  default: number | string[];
+  default: number | boolean | string[];
+  description: string;
 }
 
-/** A rule that the engine asks about each resource before it is created or changed, so that an update stops before that. */
-export interface ResourceRule extends Promise {
-  checkResource(resource: Resource, report: (message: string) => void, configuration: Fields): void;
+/** Returns a setting that is a list of strings. */
+export function list(description: string, ...values: string[]): Setting {
+  return { type: "array", items: { type: "string" }, default: values, description };
 }
 
-/**
- * A rule that the engine asks once, when a preview or an update has ended: about what only all resources together, or their
- * outputs, can tell. Each says why it cannot be a rule about a resource.
- */
-export interface StackRule extends Promise {
-  checkStack(
-    program: Program,
-    report: (message: string, resource: Resource) => void,
-    configuration: Fields,
-  ): void;
-}
-
-export type Rule = ResourceRule | StackRule;
-
-/** What a rule reports: what is, what should be, and of whom. */
-export interface Reported {
-  message: string;
-  /** Undefined for the stack. */
-  resource?: Resource;
-}
-
-/** Returns what a rule reports of a resource. @param configuration of the rule, without the defaults. */
-export function checkResource(rule: ResourceRule, resource: Resource, configuration: Fields): Reported[] {
-  // With --target, the engine sends what it does not create without inputs.
+/** Returns the messages of a rule about a resource, each once. @param given settings, without the defaults. */
+export function ask(rule: Rule, resource: Resource, program: Resource[], given: Fields): string[] {
   if (Object.keys(resource.inputs).length === 0) return [];
-  const reported: Reported[] = [];
-  const report = (message: string) => void reported.push({ message, resource });
-  try {
-    rule.checkResource(resource, report, withDefaults(rule, configuration));
-  } catch (error) {
-    report(unreadable(error));
-  }
-  return reported;
-}
-
-/** Returns what a rule reports of all resources. @param configuration of the rule, without the defaults. */
-export function checkStack(rule: StackRule, program: Program, configuration: Fields): Reported[] {
-  const reported: Reported[] = [];
-  try {
-    const report = (message: string, resource: Resource) => void reported.push({ message, resource });
-    rule.checkStack(program, report, withDefaults(rule, configuration));
-  } catch (error) {
-    reported.push({ message: unreadable(error) });
-  }
-  return reported;
-}
-
-function withDefaults({ configuration = {} }: Rule, given: Fields): Fields {
-  const defaults = Object.entries(configuration).map(([name, setting]) => [name, setting.default]);
-  return { ...Object.fromEntries(defaults), ...given };
-}
-
-/** What has another form than every program of this version gives it, such as a number in place of a list, does not pass. */
-function unreadable(error: unknown): string {
-  return `It cannot be compared: ${error instanceof Error ? error.message : error}.`;
-}
-
-/**
- * Reports each value that is not as it should be.
- *
- * @param what begins the sentence, such as `The trust policy of ci/deployer`.
- * @param hidesAdded only names what should not be there: an object of Kubernetes can contain a secret of the program.
- */
-export function compare(
-  report: (message: string) => void,
-  what: string,
-  found: Value | undefined,
-  expected: Value | undefined,
-  { hidesAdded = false } = {},
-): void {
-  for (const { path, ...values } of differencesBetween(found, expected)) {
-    const where = path ? `${what}: ${path}` : what;
-    if (hidesAdded && values.expected === undefined) {
-      report(`${where} is set, which no setting requires.`);
-    } else {
-      report(`${where} is ${textOf(values.found)} instead of ${textOf(values.expected)}.`);
-    }
-  }
+  const messages = new Set<string>();
+  const report = (message: string, setting?: string) => {
+    messages.add(setting ? `${message} To allow it, change ${setting} of "${rule.name}".` : message);
+  };
+  const defaults = Object.entries(rule.settings ?? {}).map(([name, it]) => [name, it.default]);
+  rule.check(resource, { program, settings: { ...Object.fromEntries(defaults), ...given }, report });
+  return [...messages];
 }

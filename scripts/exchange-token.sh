@@ -68,7 +68,8 @@ main() {
 
   # What `read_file` says of a file that is not there.
   local no_file="(no file that user $EUID can read)"
-  # Set by `read_settings`.
+  # Set by `read_settings`: the settings, and the files that could not be read.
+  local unreadable=''
   local organization='' token_type='' token_scope='' expiration='' api_url=''
   read_settings
   local requested="$token_type${token_scope:+, scope $token_scope}"
@@ -96,11 +97,19 @@ read_settings() {
 }
 
 read_setting_files() {
-  read_file organization organization 256
-  read_file token_type tokenType 256
-  read_file token_scope tokenScope 256
-  read_file expiration tokenExpirationSeconds 256
-  read_file api_url apiUrl 256
+  unreadable=''
+  read_setting organization organization
+  read_setting token_type tokenType
+  read_setting token_scope tokenScope
+  read_setting expiration tokenExpirationSeconds
+  read_setting api_url apiUrl
+}
+
+# read_setting VARIABLE FILE: reads a setting into the caller's variable, or adds the file to the caller's `unreadable`.
+read_setting() {
+  if ! read_file "$1" "$2" 256; then
+    unreadable+=" $2 "
+  fi
 }
 
 # from_one_version COMMAND...: runs a command that reads files, and again if they were replaced meanwhile.
@@ -119,15 +128,18 @@ volume_version() {
   printf %s "$PWD"
 }
 
-# read_file VARIABLE FILE LIMIT: reads a file with fewer bytes than the limit into the caller's variable. If that fails, the
-# variable contains the reason, which is not valid as any setting or ID token.
+# read_file VARIABLE FILE LIMIT: reads a file with fewer bytes than the limit into the caller's variable. Fails with the reason in
+# the variable.
 read_file() {
   local file=$directory/$2
   if [[ ! -f $file || ! -r $file ]]; then
     printf -v "$1" %s "$no_file"
-  elif IFS='' read -r -d '' -n "$3" "$1" 2>/dev/null <"$file"; then
+    return 1
+  fi
+  if IFS='' read -r -d '' -n "$3" "$1" 2>/dev/null <"$file"; then
     # `read` fails at the end of a file that is shorter.
     printf -v "$1" '(%d bytes or more, or a null character)' "$3"
+    return 1
   fi
 }
 
@@ -145,7 +157,7 @@ check_settings() {
 
   # Filled in by `check`.
   local problems=''
-  # A space would add a scope (RFC 6749, section 3.3). What `read_file` says of a file that it cannot read contains some, too.
+  # A space would add a scope (RFC 6749, section 3.3).
   local word='printable ASCII characters without spaces'
   check organization "$organization" '[!-~]+' "$word"
   check tokenType "$token_type" '[!-~]+' "$word"
@@ -160,9 +172,9 @@ check_settings() {
   fi
 }
 
-# check NAME VALUE PATTERN DESCRIPTION: adds to the caller's `problems` unless the pattern matches the whole value.
+# check NAME VALUE PATTERN DESCRIPTION: adds to the caller's `problems` unless the value was read, and the pattern matches all of it.
 check() {
-  if [[ $2 =~ ^($3)$ ]]; then
+  if [[ $unreadable != *" $1 "* && $2 =~ ^($3)$ ]]; then
     return
   fi
   problems+=$'\n'"  $1 is '$(excerpt "$2")'."
@@ -325,14 +337,22 @@ exchange() {
 # read_id_token: sets the caller's `id_token`, or exits.
 read_id_token() {
   local file=$directory/token problem='does not contain a JWT'
-  from_one_version read_file id_token token 16384
+  local is_read=true
+  from_one_version read_token_file
   id_token=${id_token%$'\n'}
-  if [[ ! $id_token =~ ^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$ ]]; then
+  if [[ $is_read == false || ! $id_token =~ ^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$ ]]; then
     if [[ ! -f $file || ! -r $file ]]; then
       problem="is not a file that user $EUID can read"
     fi
     fail 66 "No ID token: $(excerpt "$file") $problem. The volume pulumi-token-exchange must have a" \
       'serviceAccountToken as a source, with the path token. If all containers run as one user, only it can read this.'
+  fi
+}
+
+read_token_file() {
+  is_read=true
+  if ! read_file id_token token 16384; then
+    is_read=false
   fi
 }
 

@@ -109,6 +109,9 @@ const serviceAccounts = v.pipe(
   v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
 );
 
+/** The default of `image`. */
+export const DEFAULT_IMAGE = "pulumi/pulumi-base:3.274.1";
+
 /** The default of `maxExpirationSeconds`. */
 export const DEFAULT_MAX_EXPIRATION_SECONDS = 3600;
 
@@ -122,7 +125,7 @@ export const settingsEntries = schemasOf<Settings>()({
   audienceRule: v.optional(booleanSchema, true),
   permissionsBoundaryArn: v.optional(inputSchema(policyArn)),
   rolePath: v.optional(rolePath, "/"),
-  image: v.optional(image, "pulumi/pulumi-base:3.274.1"),
+  image: v.optional(image, DEFAULT_IMAGE),
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
   createNamespaces: v.optional(listSchema(newNamespace), []),
@@ -169,10 +172,10 @@ export function accountsOf(
 
 /** Returns the problems of settings that are valid by themselves, but not together. */
 export function settingsProblems(access: Incomplete<CompleteSettings>): Problem[] {
-  const { serviceAccounts = [], maxExpirationSeconds } = access;
+  const { serviceAccounts = [] } = access;
   const problems = serviceAccounts.flatMap((account, index) => {
     if (!account) return [];
-    return accountProblems(account, maxExpirationSeconds).map((problem) => {
+    return accountProblems(account, access).map((problem) => {
       return { ...problem, path: ["serviceAccounts", index, ...problem.path] };
     });
   });

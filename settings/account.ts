@@ -5,9 +5,18 @@ import * as v from "valibot";
 import { isObject } from "../kubernetes/plainObject";
 import { INVISIBLE, kubernetesName, policyArn } from "./names";
 import type { Problem } from "./problems";
-import { TOKEN_TYPES, type TokenSettings, tokenEntries, tokenProblems } from "./tokenTypes";
+import {
+  AUDIENCE_RULE,
+  NAME_RULE,
+  NAMESPACE_RULE,
+  TOKEN_TYPES,
+  type TokenSettings,
+  tokenEntries,
+  tokenProblems,
+} from "./tokenTypes";
 import {
   booleanSchema,
+  check,
   duplicates,
   type Incomplete,
   inputSchema,
@@ -78,37 +87,26 @@ export const seconds = v.pipe(
 /** A token that leaks ends within the hour, and the Pulumi CLI renews it. */
 const DEFAULT_EXPIRATION_SECONDS = 3600;
 
-/** Audiences by which an ID token that Pulumi Cloud receives could sign in elsewhere, and who accepts them. */
-const FOREIGN_AUDIENCES: [pattern: RegExp, acceptor: string][] = [
-  [/(^|[./])(sts|pods\.eks)\..*amazonaws\./i, "AWS"],
-  // https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
-  [/^api:\/\/AzureADTokenExchange/i, "Azure"],
-  // https://cloud.google.com/kubernetes-engine/docs/concepts/workload-identity
-  // https://cloud.google.com/iam/docs/workload-identity-federation-with-kubernetes
-  [/\.svc\.id\.goog$|^(https:)?\/\/iam\.googleapis\.com\//i, "Google Cloud"],
-  // https://docs.aws.amazon.com/eks/latest/userguide/service-accounts.html
-  // AKS: https://learn.microsoft.com/azure/aks/outbound-rules-control-egress
-  [/^(https:\/\/)?kubernetes\.default(\.|$)|\.azmk8s\.io(["/:]|$)/i, "the cluster's API server"],
-  // The issuers of EKS, GKE, and AKS, which an API server without `--api-audiences` accepts:
-  // https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
-  [/^https:\/\/(oidc[.-]eks\.|container\.googleapis\.com\/|[\w-]+\.oic\.)/i, "the cluster's API server"],
-];
-
-/** Returns who else accepts ID tokens of an audience; undefined if no one is known to. */
-function acceptorOf(audience: string): string | undefined {
-  return FOREIGN_AUDIENCES.find(([pattern]) => pattern.test(audience))?.[1];
-}
-
-const audience = v.pipe(
-  stringSchema(
-    new RegExp(`^(?=.*[^.])[^\\s*?${INVISIBLE}]+$`, "u"),
-    'must not contain spaces, invisible characters, "*", or "?", and must not consist only of dots',
-  ),
-  v.check(
-    (name) => acceptorOf(name) === undefined,
-    ({ input }) => `must not be an audience that ${acceptorOf(input)} accepts`,
-  ),
+const audience = stringSchema(
+  new RegExp(`^[^\\s*?${INVISIBLE}]+$`, "u"),
+  'must not contain spaces, invisible characters, "*", or "?"',
 );
+
+/**
+ * Returns a schema for the audience of an ID token that is sent to Pulumi Cloud. No other service accepts it, so the ID token cannot
+ * assume a role in AWS, or sign in to the cluster.
+ *
+ * @param apiUrl of Pulumi Cloud, which the External Secrets Operator uses as the audience.
+ */
+export function audienceFor(apiUrl: string) {
+  return v.pipe(
+    audience,
+    v.check(
+      (name) => name.startsWith("urn:pulumi:") || name === apiUrl,
+      `must begin with urn:pulumi:, or be ${apiUrl}`,
+    ),
+  );
+}
 
 // Terminals and job summaries show what is in a policy.
 const noInvisible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
@@ -118,13 +116,17 @@ export const pattern = v.pipe(stringSchema(/[^*?.]/, "must not consist only of w
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.
 const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
-const BUILT_IN_RULES = ["kubernetes.io.namespace", "kubernetes.io.serviceaccount.name", "aud"];
+const BUILT_IN_RULES = [NAMESPACE_RULE, NAME_RULE, AUDIENCE_RULE].map(withoutQuotes);
 
 const claim = v.pipe(
   stringSchema(CLAIM_PATH, 'must be the path of a claim, such as "kubernetes.io".pod.name with its quotes'),
   noInvisible,
-  v.check((path) => !BUILT_IN_RULES.includes(path.replaceAll('"', "")), "must not replace a built-in rule"),
+  v.check((path) => !BUILT_IN_RULES.includes(withoutQuotes(path)), "must not replace a built-in rule"),
 );
+
+function withoutQuotes(path: string): string {
+  return path.replaceAll('"', "");
+}
 
 // v.record drops these names, and the allow policy would then require less.
 const RESERVED = ["__proto__", "prototype", "constructor"];
@@ -233,20 +235,29 @@ export function idOf({ namespace, name }: { namespace: string; name: string }): 
 /**
  * Returns the problems of an entry whose settings are valid by themselves, but not together.
  *
- * @param maxExpirationSeconds of the issuer; undefined if it is not valid.
+ * @param access what all entries have in common; undefined where it is not valid.
  */
 export function accountProblems(
   account: Incomplete<Account>,
-  maxExpirationSeconds: number | undefined,
+  { maxExpirationSeconds, pulumiApiUrl }: { maxExpirationSeconds?: number; pulumiApiUrl?: string },
 ): Problem[] {
   return [
     ...tokenProblems(account),
+    ...audienceProblems(account, pulumiApiUrl),
     ...roleProblems(account),
     ...duplicates(account.rolePolicyArns ?? [], (index) => ["rolePolicyArns", index]),
     ...injectionProblems(account),
     ...lifetimeProblems(account, maxExpirationSeconds),
     ...existenceProblems(account),
   ];
+}
+
+/** Returns a problem for an audience of another service. An output is checked later: outputs.ts. */
+function audienceProblems({ tokenAudience }: Incomplete<Account>, apiUrl: string | undefined): Problem[] {
+  if (typeof tokenAudience !== "string" || apiUrl === undefined) return [];
+  return check(audienceFor(apiUrl), tokenAudience).problems.map(({ reason }) => {
+    return { path: ["tokenAudience"], value: tokenAudience, reason };
+  });
 }
 
 function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Problem[] {

@@ -3,6 +3,7 @@
 import { Region } from "@pulumi/aws/types/enums";
 import { distance } from "fastest-levenshtein";
 import * as v from "valibot";
+import type { Path, Problem } from "./problems";
 import { settingsSchema } from "./validation";
 
 const UNSUPPORTED =
@@ -19,6 +20,7 @@ const assumedRole = settingsSchema(
   { unknown: () => UNSUPPORTED },
 );
 
+const DEFAULT_TAGS = 'must be an object with tags, such as {"tags":{"team":"ops"}}';
 const ACCOUNT_IDS = 'must be a list of AWS account IDs, such as ["123456789012"]';
 const ACCOUNT_ID = "must be an AWS account ID: 12 digits, in quotes";
 
@@ -51,6 +53,14 @@ const acceptedAwsEntries = {
       v.array(v.pipe(v.unknown(), v.transform(String), v.regex(/^\d{12}$/, ACCOUNT_ID)), ACCOUNT_IDS),
     ),
   ),
+  // Without `tags`, the provider tags nothing.
+  "aws:defaultTags": v.optional(
+    v.pipe(
+      v.string(),
+      v.parseJson(undefined, DEFAULT_TAGS),
+      v.object({ tags: v.record(v.string(), v.unknown(), DEFAULT_TAGS) }, DEFAULT_TAGS),
+    ),
+  ),
 };
 
 const awsEntries = {
@@ -67,19 +77,37 @@ const awsEntries = {
 export const AWS_KEYS = Object.keys(acceptedAwsEntries);
 
 /**
- * Reads the AWS provider's configuration, a string for each `aws:KEY`, into options of the AWS CLI. One that is not set is
- * undefined: the AWS CLI then reads it from the environment.
+ * Reads the AWS provider's configuration, a string for each `aws:KEY`, into options of the AWS CLI, and the accounts that a
+ * deployment is limited to. An option that is not set is undefined: the AWS CLI then reads it from the environment.
  */
 export const awsSchema = v.pipe(
   v.object(awsEntries),
   v.transform((aws) => ({
-    region: aws["aws:region"],
-    profile: aws["aws:profile"],
-    "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
+    options: {
+      region: aws["aws:region"],
+      profile: aws["aws:profile"],
+      "role-arn": aws["aws:assumeRoles"][0]?.roleArn,
+    },
+    accountIds: aws["aws:allowedAccountIds"],
   })),
 );
 
-export type AwsOptions = v.InferOutput<typeof awsSchema>;
+export type AwsOptions = v.InferOutput<typeof awsSchema>["options"];
+
+/** Returns a problem for each ARN that is of none of these accounts: IAM finds a policy only in the role's own account. */
+export function foreignArns(
+  arns: { path: Path; arn: unknown }[],
+  accountIds: string[] | undefined,
+): Problem[] {
+  if (!accountIds) return [];
+  return arns.flatMap(({ path, arn }): Problem[] => {
+    const [, account] = /^arn:[^:]*:iam::([^:]*):/.exec(String(arn)) ?? [];
+    // Policies of AWS itself have the account `aws`.
+    if (account === undefined || account === "aws" || accountIds.includes(account)) return [];
+    const reason = `is of account ${account}, but aws:allowedAccountIds has only ${accountIds.join(", ")}`;
+    return [{ path, value: arn, reason }];
+  });
+}
 
 /** Those of the SDK, which can be older than a region. */
 const REGIONS: string[] = Object.values(Region);

@@ -57,20 +57,6 @@ export const clusterInputEntries = schemasOf<ClusterInputs>()({
   clusterArn: v.optional(inputSchema(clusterArn)),
 });
 
-/**
- * Returns a problem for each audience that is the issuer's own URL: an API server without `--api-audiences` accepts a token for it.
- * https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/
- *
- * @param audiences of the entries, in their order.
- */
-export function issuerAudienceProblems(audiences: unknown[], issuerUrl: unknown): Problem[] {
-  const reason = "must not be the issuer's URL, which the cluster's API server can accept as an audience";
-  return audiences.flatMap((value, index) => {
-    const isIssuer = value !== undefined && value === issuerUrl;
-    return isIssuer ? [{ path: ["serviceAccounts", index, "tokenAudience"], value, reason }] : [];
-  });
-}
-
 /** How the pods of a service account receive a role, with what that requires of the cluster. */
 export type RoleSource =
   | { awsRole: "none" }

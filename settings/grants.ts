@@ -1,58 +1,119 @@
-// Who gets what, as one line for each service account, which a preview compares by its key.
+// Who gets what, as one line for each service account, which a preview compares by its key. The lines describe what is registered,
+// not the settings: a changed program shows in them.
 
 import * as pulumi from "@pulumi/pulumi";
-import { type CompleteSettings, DEFAULT_MAX_EXPIRATION_SECONDS } from "./access";
-import { type Account, defaultAudience } from "./account";
+import { DEFAULT_IMAGE, DEFAULT_MAX_EXPIRATION_SECONDS } from "./access";
+import { type AwsRole, defaultAudience } from "./account";
+import { DEFAULT_API_URL } from "./names";
+import { type AllowPolicy, AUDIENCE_RULE, NAME_RULE, NAMESPACE_RULE } from "./tokenTypes";
+
+/** What is registered for one service account. */
+export interface Registered {
+  namespace: string;
+  name: string;
+  policy: AllowPolicy;
+  /** The files of its ConfigMap, which say what its exchange requests. */
+  request: { tokenScope: pulumi.Input<string>; tokenExpirationSeconds: pulumi.Input<string> };
+  role?: RolePermissions | undefined;
+  injectToken: boolean;
+}
+
+/** What a role may do, and how pods receive it. */
+export interface RolePermissions {
+  awsRole: AwsRole;
+  policyArns: pulumi.Input<string>[];
+  permissionsBoundary?: pulumi.Input<string> | undefined;
+}
+
+/** What all service accounts have in common. */
+export interface Common {
+  organization: pulumi.Input<string>;
+  issuerUrl: pulumi.Input<string>;
+  maxExpirationSeconds: number;
+  image: string;
+  pulumiApiUrl: string;
+}
 
 /**
  * Returns what a service account is granted, such as `team:platform, 3600 s, role by irsa (arn:aws:iam::aws:policy/ReadOnlyAccess)`:
- * its access token, whose role its pods get, and each setting that grants something and has not its default.
+ * its access token, whose role its pods get, and all else that grants something and is not the default.
  *
  * @returns with `known after the update` for what a preview does not know, so that it shows the rest.
  */
-export async function grantLineOf(account: Account, access: CompleteSettings): Promise<string> {
-  const { maxExpirationSeconds, audienceRule } = access;
-  const { tokenExpirationSeconds: seconds, policyRules, awsRole, injectToken } = account;
-  const [audience, organization] = [await textOf(account.tokenAudience), await textOf(access.organization)];
-  const rules = Object.entries(policyRules).map(async ([claim, pattern]) => {
-    return `only with ${claim} = ${await textOf(pattern)}`;
-  });
+export async function grantLineOf(registered: Registered, common: Common): Promise<string> {
+  const { policy, request, role, injectToken } = registered;
+  const seconds = await textOf(request.tokenExpirationSeconds);
+  const { maxExpirationSeconds } = common;
   // Anyone who has the ID token can request another lifetime.
   const isLonger = maxExpirationSeconds !== DEFAULT_MAX_EXPIRATION_SECONDS;
   const parts = [
-    await ownerOf(account),
+    await ownerOf(policy, request.tokenScope),
     isLonger ? `${seconds} s of at most ${maxExpirationSeconds} s` : `${seconds} s`,
-    audience === defaultAudience(organization) ? "" : `audience ${audience}`,
-    audienceRule ? "" : "for any audience",
-    ...(await Promise.all(rules)),
-    awsRole === "none" ? "" : await roleOf(account, access),
-    injectToken ? "injected into its pods" : "",
+    ...(await rulesOf(registered, common)),
+    ...(role ? [await roleOf(role)] : []),
+    ...(injectToken ? ["injected into its pods"] : []),
   ];
-  return parts.filter(Boolean).join(", ");
+  return parts.join(", ");
 }
 
-async function ownerOf(account: Account): Promise<string> {
-  const { userLogin = "", teamName = "", runnerName = "", runnerId = "", organizationRoleId } = account;
-  switch (account.tokenType) {
+/** Returns what decides, for all service accounts, who grants a token and what runs with it. */
+export async function commonLineOf({ issuerUrl, image, pulumiApiUrl }: Common): Promise<string> {
+  const parts = [
+    `issuer ${await textOf(issuerUrl)}`,
+    ...(pulumiApiUrl === DEFAULT_API_URL ? [] : [`Pulumi Cloud ${pulumiApiUrl}`]),
+    ...(image === DEFAULT_IMAGE ? [] : [`image ${image}`]),
+  ];
+  return parts.join(", ");
+}
+
+async function ownerOf(policy: AllowPolicy, scope: pulumi.Input<string>): Promise<string> {
+  const { tokenType, userLogin = "", teamName = "", runnerID = "", roleID, authorizedPermissions } = policy;
+  switch (tokenType) {
     case "personal":
       return `user:${await textOf(userLogin)}`;
     case "team":
       return `team:${await textOf(teamName)}`;
     case "runner":
-      return `runner:${await textOf(runnerName)} (ID ${await textOf(runnerId)})`;
+      return `${await textOf(scope)} (ID ${await textOf(runnerID)})`;
     case "organization":
-      if (organizationRoleId !== undefined) return `organization (role ${await textOf(organizationRoleId)})`;
-      return account.organizationAdmin ? "organization (admin)" : "organization";
+      if (roleID !== undefined) return `organization (role ${await textOf(roleID)})`;
+      return authorizedPermissions ? `organization (${authorizedPermissions.join(", ")})` : "organization";
   }
 }
 
-async function roleOf(
-  { awsRole, rolePolicyArns }: Account,
-  { permissionsBoundaryArn }: CompleteSettings,
-): Promise<string> {
-  const policies = rolePolicyArns.length > 0 ? ` (${rolePolicyArns.join(", ")})` : "";
-  const boundary =
-    permissionsBoundaryArn === undefined ? "" : ` within ${await textOf(permissionsBoundaryArn)}`;
+/** Returns what an ID token must be besides the service account's own one with the default audience, or need not be. */
+async function rulesOf({ namespace, name, policy }: Registered, { organization }: Common): Promise<string[]> {
+  const {
+    [NAMESPACE_RULE]: ofNamespace,
+    [NAME_RULE]: ofName,
+    [AUDIENCE_RULE]: audience,
+    ...others
+  } = policy.rules;
+  const isOwn = ofNamespace === namespace && ofName === name;
+  const further = Object.entries(isOwn ? others : { ...policy.rules, [AUDIENCE_RULE]: undefined });
+  const rules = further.flatMap(([claim, pattern]) => {
+    return pattern === undefined ? [] : [textOf(pattern).then((text) => `only with ${claim} = ${text}`)];
+  });
+  return [
+    ...(isOwn ? [] : ["not limited to this service account"]),
+    ...(await audienceOf(audience, organization)),
+    ...(await Promise.all(rules)),
+  ];
+}
+
+async function audienceOf(
+  audience: pulumi.Input<string> | undefined,
+  organization: pulumi.Input<string>,
+): Promise<string[]> {
+  if (audience === undefined) return ["for any audience"];
+  const text = await textOf(audience);
+  return text === (await textOf(defaultAudience(organization))) ? [] : [`audience ${text}`];
+}
+
+async function roleOf({ awsRole, policyArns, permissionsBoundary }: RolePermissions): Promise<string> {
+  const arns = await Promise.all(policyArns.map(textOf));
+  const policies = arns.length > 0 ? ` (${arns.join(", ")})` : "";
+  const boundary = permissionsBoundary === undefined ? "" : ` within ${await textOf(permissionsBoundary)}`;
   return `role by ${awsRole}${policies}${boundary}`;
 }
 

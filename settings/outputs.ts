@@ -3,8 +3,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import type * as v from "valibot";
 import { settingsEntries, type ValidSettings } from "./access";
-import { accountEntries, pattern } from "./account";
-import { type ClusterInputs, clusterInputEntries, issuerAudienceProblems } from "./cluster";
+import { accountEntries, audienceFor, pattern } from "./account";
+import { type ClusterInputs, clusterInputEntries } from "./cluster";
 import type { Path, Problem } from "./problems";
 import { check, inputSchema, isLater } from "./validation";
 
@@ -18,7 +18,8 @@ export function withCheckedOutputs<Settings extends ValidSettings & ClusterInput
   errorOf: (problem: Problem) => Error,
 ): Settings {
   const entries: v.ObjectEntries = { ...settingsEntries, ...clusterInputEntries };
-  const accountSchemas: v.ObjectEntries = accountEntries;
+  const tokenAudience = audienceFor(settings.pulumiApiUrl);
+  const accountSchemas: v.ObjectEntries = { ...accountEntries, tokenAudience };
   const serviceAccounts = settings.serviceAccounts.map((account, index) => {
     const path: Path = ["serviceAccounts", index];
     const policyRules = checkOutputs(
@@ -29,18 +30,7 @@ export function withCheckedOutputs<Settings extends ValidSettings & ClusterInput
     );
     return { ...checkOutputs(account, (key) => accountSchemas[key], path, errorOf), policyRules };
   });
-  const checked = checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
-
-  const audiences = serviceAccounts.map(({ tokenAudience }) => tokenAudience);
-  const isCompared = ![settings.issuerUrl, ...audiences].some(isLater);
-  if (isCompared || audiences.every((audience) => audience === undefined)) return checked;
-  // Everything waits for the issuer's URL.
-  const issuerUrl = pulumi.all([checked.issuerUrl, ...audiences]).apply(([url = "", ...known]) => {
-    const [problem] = issuerAudienceProblems(known, url);
-    if (problem) throw errorOf(problem);
-    return url;
-  });
-  return { ...checked, issuerUrl };
+  return checkOutputs({ ...settings, serviceAccounts }, (key) => entries[key], [], errorOf);
 }
 
 const SECRET =

@@ -100,6 +100,18 @@ export const TOKEN_TYPES: Record<TokenType, TypeRules> = {
   runner: { requires: ["runnerId", "runnerName"], accepts: [], defaultCommand: ["true"] },
 };
 
+/** The rules of every allow policy. The quotes keep the dot in a name from separating two names. */
+export const NAMESPACE_RULE = '"kubernetes.io".namespace';
+export const NAME_RULE = '"kubernetes.io".serviceaccount.name';
+export const AUDIENCE_RULE = "aud";
+
+/** Who is granted an access token, and of which type. Every rule has to match. */
+export interface AllowPolicy extends Grant {
+  decision: "allow";
+  /** The pattern of each claim. */
+  rules: Record<string, pulumi.Input<string>>;
+}
+
 /** The part of an allow policy that says which access token it grants, and to which owner. */
 interface Grant {
   tokenType: TokenType;
@@ -107,6 +119,7 @@ interface Grant {
   teamName?: pulumi.Input<string> | undefined;
   runnerID?: pulumi.Input<string> | undefined;
   authorizedPermissions?: "admin"[];
+  /** ID of the custom role of an `organization` token. */
   roleID?: pulumi.Input<string>;
 }
 

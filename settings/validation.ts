@@ -11,25 +11,19 @@ type Schemas<Settings> = {
   [Key in keyof Settings]-?: v.GenericSchema<Settings[Key], unknown>;
 };
 
-/**
- * Requires that each schema accepts every value that its setting can have, and that there is no other schema. Otherwise, the
- * type of the schema is a sentence, which becomes part of the compiler's message.
- */
+/** Requires that each schema accepts every value that its setting can have, and that there is no other schema. */
 type Accepting<Settings, Entries extends v.ObjectEntries> = {
   [Key in keyof Entries]: Key extends keyof Settings
     ? Settings[Key] extends v.InferInput<Entries[Key]>
       ? Entries[Key]
-      : "accepts fewer values than the interface allows, such as no output"
-    : "is not a setting of the interface";
+      : never
+    : never;
 };
 
 /**
  * Returns the schemas of an interface. They compile only if they accept the values of the interface, and no others: a
- * setting that can be an output needs a schema that accepts one. With `name: v.string()` for `name: pulumi.Input<string>`, the
- * compiler says:
- *
- *     Type 'StringSchema<undefined>' is not assignable to type
- *     '"accepts fewer values than the interface allows, such as no output"'.
+ * setting that can be an output needs a schema that accepts one. Otherwise, the compiler says that the schema is not assignable to
+ * type `never`.
  */
 export function schemasOf<Settings>() {
   return <Entries extends Schemas<Settings> & v.ObjectEntries>(
@@ -137,29 +131,22 @@ export function settingsSchema<Entries extends v.ObjectEntries>(
     });
     return Object.fromEntries(entriesGiven) as Settings;
   });
-  const schema = v.lazy((values) => {
-    const others = isObject(values) ? Object.keys(values).filter((key) => !names.includes(key)) : [];
-    // Valibot's own strict schema reports only the first one.
-    const rejected = others.map((key) => [key, rejectedFor(reasonFor(key))]);
-    const empty = Object.entries(leftOut).flatMap(([key, meaning]) => {
-      const isWithoutValue = isObject(values) && values[key] !== undefined && isEmpty(values[key]);
-      return isWithoutValue
-        ? [[key, rejectedFor(`has no value. Set one, or remove the key. Without it, ${meaning}`)]]
-        : [];
-    });
-    const all: Entries = { ...Object.fromEntries(rejected), ...entries, ...Object.fromEntries(empty) };
+  const schema = v.lazy((values: unknown) => {
+    const unknownKeys: v.ObjectEntries = {};
+    const emptyKeys: v.ObjectEntries = {};
+    for (const [key, value] of Object.entries(isObject(values) ? values : {})) {
+      const meaning = Object.hasOwn(leftOut, key) ? leftOut[key] : undefined;
+      // Valibot's own strict schema reports only the first unknown key.
+      if (!names.includes(key)) {
+        unknownKeys[key] = v.never(reasonFor(key));
+      } else if (meaning && value !== undefined && isEmpty(value)) {
+        emptyKeys[key] = v.never(`has no value. Set one, or remove the key. Without it, ${meaning}`);
+      }
+    }
+    const all: Entries = { ...unknownKeys, ...entries, ...emptyKeys };
     return v.object(all, ({ path }) => required[String(path?.[0]?.key)] ?? "required");
   });
   return v.pipe(isSettings, given, schema);
-}
-
-/** Returns a schema that rejects every value, and drops it: the value of an unknown setting is not shown. */
-function rejectedFor(reason: string) {
-  return v.pipe(
-    v.unknown(),
-    v.transform(() => undefined),
-    v.check(() => false, reason),
-  );
 }
 
 /** What `check` returns. */
@@ -228,7 +215,7 @@ function similarName(key: string, known: string[]): string | undefined {
 }
 
 function problemOf(
-  { path: items, message, input, received }: v.BaseIssue<unknown>,
+  { type, path: items, message, input, received }: v.BaseIssue<unknown>,
   insteadOfOutputs: Record<string, string>,
 ): Problem {
   const path = (items ?? []).map(({ key }) => key as string | number);
@@ -237,8 +224,10 @@ function problemOf(
     const instead = Object.hasOwn(insteadOfOutputs, setting) ? `. ${insteadOfOutputs[setting]}` : "";
     return { path, reason: `must be a plain value, not an output or a secret${instead}` };
   }
+  // Of an unknown setting, the value is not shown.
+  const isShown = type !== "never" && received !== "undefined";
   // The value as it was given: `input` can be changed already.
-  return { path, reason: message, value: received === "undefined" ? undefined : items?.at(-1)?.value };
+  return { path, reason: message, value: isShown ? items?.at(-1)?.value : undefined };
 }
 
 /** Returns a copy of settings without those at these paths. An element of a list becomes undefined, and stays. */

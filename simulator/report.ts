@@ -15,14 +15,14 @@ export function paint(style: "bold" | "green" | "red", text: string): string {
 
 /** Returns text in lines, all but the first one behind `indent`. Words that are longer than a line stay whole. */
 export function wrap(text: string, indent = ""): string[] {
-  const lines: string[] = [];
-  let line = "";
-  for (const word of visible(text).split(" ")) {
-    const isFull = line.trim() !== "" && line.length + 1 + word.length > 80;
-    if (isFull) lines.push(line);
-    line = isFull ? indent + word : line + (line ? " " : "") + word;
+  const [first = "", ...words] = visible(text).split(/(?<! ) (?! )/);
+  const lines = [first];
+  for (const word of words) {
+    const line = `${lines.at(-1)} ${word}`;
+    if (line.length <= 80) lines.splice(-1, 1, line);
+    else lines.push(indent + word);
   }
-  return [...lines, line];
+  return lines;
 }
 
 /** Returns a row for each service account: what came of asking for its token, what it is granted, and what is wrong. */
@@ -66,7 +66,9 @@ export function unlistedLines(answers: Answers[]): string[] {
   const names = listed(answers.map(({ account }) => `${account.namespace}/${UNLISTED}`));
   const [first] = denied.flatMap(({ unlisted }) => unlisted.why);
   return [
-    ...wrap(`The same tokens, asked for as ${names}: ${denied.length} of ${answers.length} denied.`),
+    ...wrap(
+      `The same tokens, asked as ${names}, without an entry: denied ${denied.length} of ${answers.length}.`,
+    ),
     ...(first ? wrap(`  Reason: ${first}`, "    ") : []),
   ];
 }

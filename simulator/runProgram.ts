@@ -43,7 +43,7 @@ export async function runProgram(
   for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
   process.env.PULUMI_CREDENTIALS_PATH = __dirname;
 
-  const registered: pulumi.runtime.MockResourceArgs[] = [];
+  const registered: Registered[] = [];
   await pulumi.runtime.setMocks(mocksOf(region, issuerUrl, registered), project, stack, true, ORGANIZATION);
   pulumi.runtime.setAllConfig(config, secretKeys);
   const ignored = new Map<string, string[]>();
@@ -83,20 +83,18 @@ export async function runProgram(
       {};
     return { ...account, id, files: data };
   });
-  const resources = registered.map(({ type, name, inputs }) => {
+  const resources = registered.map(({ type, name, inputs, outputs }) => {
     const urn = `urn:pulumi:${stack}::${project}::${type}::${name}`;
-    return { urn, type, name, inputs, ignoreChanges: ignored.get(`${type}::${name}`) ?? [] };
+    return { urn, type, name, inputs, outputs, ignoreChanges: ignored.get(`${type}::${name}`) ?? [] };
   });
   // Without what is undefined, as the engine sends them.
   return { accounts, issuer, grants, warnings, resources: JSON.parse(JSON.stringify(resources)) };
 }
 
+type Registered = pulumi.runtime.MockResourceArgs & { outputs: object };
+
 /** Returns an AWS account with the cluster, and one store for every kind of resource. */
-function mocksOf(
-  region: string,
-  issuerUrl: string,
-  registered: pulumi.runtime.MockResourceArgs[],
-): pulumi.runtime.Mocks {
+function mocksOf(region: string, issuerUrl: string, registered: Registered[]): pulumi.runtime.Mocks {
   const iam = "arn:aws:iam::123456789012";
   const oidcProviderArn = `${iam}:oidc-provider/${issuerUrl.replace("https://", "")}`;
   const cluster = {
@@ -116,15 +114,16 @@ function mocksOf(
     call: ({ token }) => answers[token] ?? {},
     newResource(args) {
       const { type, name, inputs, id } = args;
-      // What has an ID exists already, and is only read.
-      if (!id) registered.push(args);
       // What the program reads of roles, of a Stash, and of a new cluster.
       const arn = type.endsWith(":OpenIdConnectProvider") ? oidcProviderArn : `${iam}:role/${name}`;
       const ofCluster = {
         eksCluster: { ...cluster, name, certificateAuthority },
         oidcProviderUrl: issuerUrl,
       };
-      return { id: id || name, state: { name, arn, output: inputs.input, ...ofCluster, ...inputs } };
+      const outputs = { name, arn, output: inputs.input, ...ofCluster, ...inputs };
+      // What has an ID exists already, and is only read.
+      if (!id) registered.push({ ...args, outputs });
+      return { id: id || name, state: outputs };
     },
   };
 }

@@ -58,7 +58,7 @@ export async function simulateStack(
       ({ own, unlisted }) => own.result === "granted" && unlisted.result === "denied",
     );
     const isRight = right.length === answers.length && !violations.some(({ level }) => level === "mandatory");
-    const verdict = `${right.length} of ${answers.length} tokens are granted to their service account only.`;
+    const verdict = `${right.length} of ${answers.length} tokens: granted to their service account, denied to an unlisted one.`;
     print("", paint(isRight ? "green" : "red", isRight ? verdict : `Not as the settings say: ${verdict}`));
     print("", paint("bold", "This was a simulation. It cannot know:"), ...unknownLines(answers, stack));
     return isRight ? 0 : 1;

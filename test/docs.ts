@@ -11,26 +11,25 @@ const GENERATED = /(<!--generated:([\w,]+)-->\n).*?(<!--end-->)/gs;
 
 const GENERATED_RULES = /(<!--generated:(mandatory|advisory)-rules-->\n).*?(<!--end-->)/gs;
 
-// A copy can be without the component, and without the policy pack.
-const exists = (file: string) => existsSync(join(ROOT, file));
-const write = (file: string, content: string) => writeFileSync(join(ROOT, file), content);
+/** Returns the generated files by their paths. A copy can be without the component, and without the policy pack. */
+export function generatedFiles(): Record<string, string> {
+  const files: Record<string, string> = { "settings/stack.schema.json": stackSchema() };
+  for (const page of ["docs/configuration.md", "docs/component.md", "docs/policy.md"]) {
+    if (!existsSync(join(ROOT, page))) continue;
+    files[page] = read(page)
+      .replaceAll(GENERATED, (_, start: string, interfaces: string, end: string) => {
+        return `${start}\n${listOf(interfaces.split(","))}\n${end}`;
+      })
+      .replaceAll(GENERATED_RULES, (_, start: string, level: string, end: string) => {
+        return `${start}\n${listOfRules(level)}\n${end}`;
+      });
+  }
+  return files;
+}
 
-for (const page of ["docs/configuration.md", "docs/component.md"].filter(exists)) {
-  const text = read(page).replaceAll(GENERATED, (_, start: string, interfaces: string, end: string) => {
-    return `${start}\n${listOf(interfaces.split(","))}\n${end}`;
-  });
-  write(page, text);
+if (require.main === module) {
+  for (const [path, content] of Object.entries(generatedFiles())) writeFileSync(join(ROOT, path), content);
 }
-if (exists("docs/policy.md")) {
-  const text = read("docs/policy.md").replaceAll(
-    GENERATED_RULES,
-    (_, start: string, level: string, end: string) => {
-      return `${start}\n${listOfRules(level)}\n${end}`;
-    },
-  );
-  write("docs/policy.md", text);
-}
-write("settings/stack.schema.json", stackSchema());
 
 /** Returns a list of the properties of interfaces. Outputs are not required, and have no defaults. */
 function listOf(interfaces: string[]): string {

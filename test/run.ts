@@ -59,6 +59,7 @@ function largestFirst(files: string[]): string[] {
 async function runGroups(directory: string, groups: string[][]): Promise<string[]> {
   let passed = 0;
   let failed = 0;
+  let isUnloadable = false;
   const skipped: string[] = [];
   const files = groups.map((group, index) => writeGroup(join(directory, `group-${index}.ts`), group));
   const events = run({ files, concurrency: PROCESSES });
@@ -69,16 +70,22 @@ async function runGroups(directory: string, groups: string[][]): Promise<string[
   events.on("test:fail", ({ details }) => {
     // A suite fails with its tests, and by itself if its file cannot be loaded.
     const { failureType } = details.error as Error & { failureType?: string };
-    if (failureType !== "subtestsFailed") failed += 1;
+    if (failureType === "subtestsFailed") return;
+    failed += 1;
+    isUnloadable ||= details.type === "suite";
   });
-  events.on("test:stdout", ({ message }) => process.stdout.write(message));
-  // Of interest only with a failure, such as why a file cannot be loaded: tests cause warnings on purpose.
+  // Of interest only if a file cannot be loaded: tests cause warnings on purpose.
   let stderr = "";
   events.on("test:stderr", ({ message }) => {
     stderr += message;
   });
-  for await (const text of events.compose(dot)) process.stdout.write(text);
-  if (failed > 0) process.stderr.write(stderr);
+  for await (const text of events.compose(dot)) {
+    // One line of progress for a person, instead of the reporter's dots. Below them, it lists the failures.
+    const isProgress = /^[.X\n]*$/.test(String(text));
+    if (!isProgress) process.stdout.write(text);
+    else if (process.stdout.isTTY) process.stdout.write(`\r${passed + failed} tests`);
+  }
+  if (isUnloadable) process.stderr.write(stderr);
 
   console.log(`\n${passed} passed, ${failed} failed, ${skipped.length} skipped`);
   for (const reason of new Set(skipped)) console.log(`Skipped: ${reason}`);

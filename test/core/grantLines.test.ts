@@ -1,138 +1,45 @@
-// The output that says who gets what: what each line names, and which settings it leaves out.
+// The output that says who gets what, where a document in golden/ cannot: with a changed program, and with what a preview does not know.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
-import { type CompleteSettings, settingsEntries } from "../../settings/access";
-import { type Account, accountEntries, withAccountDefaults } from "../../settings/account";
-import { grantLineOf } from "../../settings/grants";
+import { grantLineOf, type Registered } from "../../settings/grants";
+import { type AllowPolicy, NAME_RULE, NAMESPACE_RULE } from "../../settings/tokenTypes";
 
-const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
-
-const ACCESS: CompleteSettings = {
+const COMMON = {
   organization: "acme",
-  issuerName: "eks-prod",
+  issuerUrl: "https://oidc.example",
   maxExpirationSeconds: 3600,
-  audienceRule: true,
-  rolePath: "/",
-  image: "pulumi/pulumi-base:1",
-  jobPodSpec: {},
+  image: "a:1",
   pulumiApiUrl: "https://api.pulumi.com",
-  createNamespaces: [],
-  serviceAccounts: [],
+};
+const RULES = { [NAMESPACE_RULE]: "ci", [NAME_RULE]: "app", aud: "urn:pulumi:org:acme" };
+const POLICY: AllowPolicy = { decision: "allow", tokenType: "team", teamName: "ops", rules: RULES };
+const REGISTERED: Registered = {
+  namespace: "ci",
+  name: "app",
+  policy: POLICY,
+  request: { tokenScope: "team:ops", tokenExpirationSeconds: "3600" },
+  injectToken: false,
 };
 
-const ACCOUNT: Account = withAccountDefaults(
-  {
-    namespace: "ci",
-    name: "deployer",
-    tokenType: "team",
-    teamName: "a",
-    policyRules: {},
-    createServiceAccount: true,
-    awsRole: "irsa",
-    injectToken: false,
-    runJob: true,
-  },
-  ACCESS,
-);
-
-const PERSONAL = { tokenType: "personal", userLogin: "alice", teamName: undefined } as const;
-const ORGANIZATION = { tokenType: "organization", teamName: undefined } as const;
-const RUNNER = { tokenType: "runner", runnerId: "1", runnerName: "eks", teamName: undefined } as const;
-
-/** A change of each setting that grants something, from which other line, and the line that names it. */
-const SHOWN: [
-  setting: string,
-  changed: Partial<Account>,
-  line: string,
-  common?: Partial<CompleteSettings>,
-][] = [
-  ["tokenType", ORGANIZATION, "organization, 3600 s, role by irsa"],
-  ["userLogin", PERSONAL, "user:alice, 3600 s, role by irsa"],
-  ["teamName", { teamName: "b" }, "team:b, 3600 s, role by irsa"],
-  ["runnerId", { ...RUNNER, runnerId: "2" }, "runner:eks (ID 2), 3600 s, role by irsa"],
-  ["runnerName", { ...RUNNER, runnerName: "other" }, "runner:other (ID 1), 3600 s, role by irsa"],
-  [
-    "organizationRoleId",
-    { ...ORGANIZATION, organizationRoleId: "r" },
-    "organization (role r), 3600 s, role by irsa",
-  ],
-  [
-    "organizationAdmin",
-    { ...ORGANIZATION, organizationAdmin: true },
-    "organization (admin), 3600 s, role by irsa",
-  ],
-  ["tokenExpirationSeconds", { tokenExpirationSeconds: 600 }, "team:a, 600 s, role by irsa"],
-  ["tokenAudience", { tokenAudience: "aud" }, "team:a, 3600 s, audience aud, role by irsa"],
-  [
-    "policyRules",
-    { policyRules: { iss: "https://*" } },
-    "team:a, 3600 s, only with iss = https://*, role by irsa",
-  ],
-  ["awsRole", { awsRole: "pod-identity" }, "team:a, 3600 s, role by pod-identity"],
-  [
-    "rolePolicyArns",
-    { rolePolicyArns: [POLICY, "arn:b"] },
-    `team:a, 3600 s, role by irsa (${POLICY}, arn:b)`,
-  ],
-  ["injectToken", { injectToken: true }, "team:a, 3600 s, role by irsa, injected into its pods"],
-  [
-    "maxExpirationSeconds",
-    {},
-    "team:a, 3600 s of at most 43200 s, role by irsa",
-    { maxExpirationSeconds: 43_200 },
-  ],
-  ["audienceRule", {}, "team:a, 3600 s, for any audience, role by irsa", { audienceRule: false }],
-  [
-    "permissionsBoundaryArn",
-    {},
-    `team:a, 3600 s, role by irsa within ${POLICY}`,
-    { permissionsBoundaryArn: POLICY },
-  ],
-];
-
-const NOT_SHOWN: Record<string, string> = {
-  namespace: "it is the key of the line",
-  name: "it is the key of the line",
-  serviceAccounts: "each has a line",
-  organization: "a deployed stack keeps it",
-  pulumiApiUrl: "a deployed stack keeps it",
-  issuerName: "it only names the issuer",
-  rolePath: "it only names roles",
-  createServiceAccount: "who creates it changes nothing about what it gets",
-  createNamespaces: "who creates them changes nothing about what is granted in them",
-  runJob: "the Job is shown as a resource",
-  command: "the Job is shown as a resource",
-  image: "the Job is shown as a resource",
-  jobPodSpec: "the Job is shown as a resource",
-};
-
-const BASE = "team:a, 3600 s, role by irsa";
-
-test("the line of a service account without anything else is its owner, the lifetime, and the role", async () => {
-  assert.equal(await grantLineOf(ACCOUNT, ACCESS), BASE);
-  assert.equal(await grantLineOf({ ...ACCOUNT, awsRole: "none" }, ACCESS), "team:a, 3600 s");
-});
-
-for (const [setting, changed, line, common = {}] of SHOWN) {
-  test(`the line changes with ${setting}`, async () => {
-    assert.notEqual(line, BASE);
-    assert.equal(await grantLineOf({ ...ACCOUNT, ...changed }, { ...ACCESS, ...common }), line);
-  });
+function lineOf(policy: Partial<AllowPolicy>): Promise<string> {
+  return grantLineOf({ ...REGISTERED, policy: { ...POLICY, ...policy } }, COMMON);
 }
 
-test("each setting is in the line, or on the list of those that are not", () => {
-  const settings = [...Object.keys(accountEntries), ...Object.keys(settingsEntries)];
-  const named = [...SHOWN.map(([setting]) => setting), ...Object.keys(NOT_SHOWN)];
-  assert.deepEqual(named.toSorted(), settings.toSorted());
+test("the line says if the allow policy is not limited to the service account", async () => {
+  assert.equal(await lineOf({}), "team:ops, 3600 s");
+  const { [NAME_RULE]: _, ...anyName } = RULES;
+  assert.equal(
+    await lineOf({ rules: anyName }),
+    'team:ops, 3600 s, not limited to this service account, only with "kubernetes.io".namespace = ci',
+  );
+  assert.match(await lineOf({ rules: { ...RULES, [NAMESPACE_RULE]: "*" } }), /not limited .*namespace = \*/);
 });
 
 test("the line has what a preview knows, and says what it does not", async () => {
   const later = pulumi.output(Promise.resolve(unknown as unknown as string));
-  const line = await grantLineOf({ ...ACCOUNT, teamName: later }, ACCESS);
-  assert.equal(line, "team:known after the update, 3600 s, role by irsa");
-  const known = pulumi.output(Promise.resolve("b"));
-  assert.match(await grantLineOf({ ...ACCOUNT, teamName: known }, ACCESS), /^team:b, /);
+  assert.equal(await lineOf({ teamName: later }), "team:known after the update, 3600 s");
+  assert.equal(await lineOf({ teamName: pulumi.output(Promise.resolve("b")) }), "team:b, 3600 s");
 });

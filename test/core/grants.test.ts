@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import { inputsOf, type Registered, register } from "./program";
+import { inputsOf, type Run, runStack } from "./program";
 
 const TEAM = { namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" };
 const ROLE = { namespace: "ops", name: "drift", tokenType: "organization", awsRole: "irsa" };
@@ -13,13 +13,13 @@ const SERVICE_ACCOUNTS = [TEAM, ROLE, NO_ROLE];
 const NAMESPACE = '"kubernetes.io".namespace';
 const NAME = '"kubernetes.io".serviceaccount.name';
 
-let stack: Registered[];
+let stack: Run;
 
 before(async () => {
-  stack = await register({ serviceAccounts: SERVICE_ACCOUNTS });
+  stack = await runStack({ serviceAccounts: SERVICE_ACCOUNTS });
 });
 
-test("a token to a service account that is not listed, or for another audience", () => {
+test("grants no token to a service account that is not listed, or for another audience", () => {
   const [issuer, ...others] = inputsOf(stack, "OidcIssuer");
   assert.deepEqual(others, []);
   const granted = issuer.policies.map(({ rules }: { rules: Record<string, string> }) => {
@@ -29,13 +29,13 @@ test("a token to a service account that is not listed, or for another audience",
   assert.deepEqual(granted, ["team-a/app", "ops/drift", "ops/reader"]);
 });
 
-test("an admin's token, or one that lives for more than an hour", () => {
+test("grants no admin's token, and none that lives for more than an hour", () => {
   const [issuer] = inputsOf(stack, "OidcIssuer");
   assert.equal(issuer.maxExpirationSeconds, 3600);
   for (const policy of issuer.policies) assert.equal(policy.authorizedPermissions, undefined);
 });
 
-test("an IAM role, or its permissions, to a service account whose entry does not ask for it", () => {
+test("grants no IAM role, or its permissions, to a service account whose entry does not ask for it", () => {
   const [role, ...others] = inputsOf(stack, "Role");
   assert.deepEqual(others, []);
   assert.match(role.description, / ops\/drift$/);
@@ -48,13 +48,13 @@ test("an IAM role, or its permissions, to a service account whose entry does not
   );
 });
 
-test("a token that is stored: no Secret, and no value of one in a pod", () => {
+test("stores no token: no Secret, and no value of one in a pod", () => {
   assert.deepEqual(inputsOf(stack, "Secret"), []);
-  const text = JSON.stringify(stack);
+  const text = JSON.stringify(stack.registered.map(({ options, ...it }) => it));
   assert.doesNotMatch(text, /PULUMI_ACCESS_TOKEN"|secretKeyRef|pul-[0-9a-f]{8}/);
 });
 
-test("more to a Job's pod than the exchange: it is restricted, and mounts no token for the API server", () => {
+test("restricts a Job's pod to the exchange, without a token for the API server", () => {
   const jobs = inputsOf(stack, "Job");
   assert.equal(jobs.length, 3);
   for (const { spec } of jobs) {

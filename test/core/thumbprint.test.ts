@@ -3,13 +3,17 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { createServer, type Server } from "node:net";
-import { type TestContext, test } from "node:test";
+import { beforeEach, type TestContext, test } from "node:test";
 import tls, { createServer as createTlsServer } from "node:tls";
 import * as pulumi from "@pulumi/pulumi";
 import { readThumbprints } from "../../thumbprint";
 import { listen } from "../support/endpoint";
 import { authorityOfTests, createAuthority } from "../support/tls";
 import { setVariables } from "../support/variables";
+
+beforeEach((t) => {
+  (t as TestContext).mock.method(pulumi.runtime, "isDryRun", () => false);
+});
 
 test("reads no certificate in a preview", async (t) => {
   t.mock.method(pulumi.runtime, "isDryRun", () => true);

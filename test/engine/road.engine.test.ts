@@ -5,15 +5,9 @@ import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { parse } from "yaml";
+import { isSeq, parse, parseDocument } from "yaml";
 import { succeeded } from "../environment/engineOutcome";
-import {
-  createRepository,
-  LINK_PACKAGES,
-  SETTINGS,
-  startEngine,
-  TEMPLATE_SETTINGS,
-} from "../environment/engineStack";
+import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../environment/engineStack";
 import { type Cli, createProject, missingCli, pathOf } from "../environment/pulumiCli";
 import { writePrograms } from "../support/programs";
 import { blocksOf, codeIn, ROOT, read } from "../support/project";
@@ -22,22 +16,30 @@ import { blocksOf, codeIn, ROOT, read } from "../support/project";
 const COMMANDS =
   /git clone.*npm ci && npm start.*pulumi new.*npm start.*pulumi up.*npm test.*pulumi destroy/s;
 
-/** The complete file of a stack in the README. */
-const STACK_FILE = codeIn(read("README.md"), "yaml").find((text) => /^config:/m.test(text)) ?? assert.fail();
-
 /** The answers to `pulumi new`. All differ from the template's. */
 const ANSWERS = { "aws:region": "eu-central-1", clusterName: "my-cluster" };
 
-test("`pulumi new` asks for the region and the cluster; the simulator knows all that Pulumi.dev.yaml has", () => {
-  const { config } = parse(read("Pulumi.yaml")).template;
-  const settings = TEMPLATE_SETTINGS;
-  assert.deepEqual(parse(read("Pulumi.dev.yaml")).config, settings);
-  assert.deepEqual(Object.keys(config), ["aws:region", "clusterName"]);
-  assert.equal(config["aws:region"].default, settings["aws:region"]);
+/** The service account that the README's second entry expects. */
+const EXISTING = "team-a/app";
+
+const TEMPLATE = read("Pulumi.dev.yaml");
+
+// In a copy, its owner has changed the file.
+test("`pulumi new` asks for the region and the cluster, and the template has all else that a first preview needs", {
+  skip: TEMPLATE.includes("sample-login") ? false : "Pulumi.dev.yaml is not the template's",
+}, () => {
+  const asked = parse(read("Pulumi.yaml")).template.config;
+  const { serviceAccounts, ...settings } = parse(TEMPLATE).config;
+  assert.deepEqual(Object.keys(asked), Object.keys(settings));
+  assert.equal(asked["aws:region"].default, settings["aws:region"]);
+  const { config } = JSON.parse(read("settings/stack.schema.json")).properties;
+  const entry = config.properties.serviceAccounts.anyOf[0].items;
+  assert.deepEqual([config.additionalProperties, entry.additionalProperties], [false, false]);
+  for (const name of Object.keys(serviceAccounts[0])) assert.ok(name in entry.properties, name);
 });
 
 test("the README's commands work from the clone to `pulumi destroy`", { skip: missingCli }, async (t) => {
-  const { simulation, cli } = await startEngine(t);
+  const { simulation, cli } = await startEngine(t, { serviceAccounts: [EXISTING] });
   const repository = await createRepository(cli);
   const bin = join(cli.directory, "bin");
   await mkdir(bin);
@@ -49,26 +51,34 @@ test("the README's commands work from the clone to `pulumi destroy`", { skip: mi
 
   let directory = await mkdtemp(join(cli.directory, "road-"));
   let printed = "";
-  for (const { info, text } of blocks) {
-    if (text === STACK_FILE) {
-      const file = join(directory, "Pulumi.dev.yaml");
-      const created = await readFile(file, "utf8");
-      assertAnswered(directory, created);
-      await writeFile(file, edited(created, text));
-    }
-    if (info !== "bash") continue;
-
+  const run = async (text: string) => {
     const outcome = await runBlock(cli, path, directory, text);
     printed += outcome.printed;
     directory = outcome.directory;
+  };
+  const file = () => join(directory, "Pulumi.dev.yaml");
+  for (const { info, text } of blocks) {
+    if (info === "bash") await run(text);
+    if (text.includes("pulumi new")) {
+      const created = await readFile(file(), "utf8");
+      assertAnswered(directory, created);
+      await writeFile(
+        file(),
+        edited(created.replace("userLogin: sample-login", "userLogin: my-machine-user")),
+      );
+    }
+    if (info === "yaml") {
+      await writeFile(file(), withEntries(await readFile(file(), "utf8"), text));
+      await run("npm start\npulumi up\n");
+    }
   }
   assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack dev: /ms);
+  assert.match(printed, /default\/pulumi-service-account: "user:my-machine-user, 3600 s"/);
   const { kubernetes, pulumiCloud } = simulation.existing();
-  assert.deepEqual(kubernetes.toSorted(), ["ops", "team-a"], "only namespaces stay");
-  assert.deepEqual(pulumiCloud, []);
+  assert.deepEqual([kubernetes, pulumiCloud], [[EXISTING], []]);
 });
 
-test("the README's commands for two YAML files create them, to be edited and deployed", {
+test("the commands for two YAML files create them, to be edited and deployed", {
   skip: missingCli,
 }, async (t) => {
   const { cli } = await startEngine(t);
@@ -80,7 +90,7 @@ test("the README's commands for two YAML files create them, to be edited and dep
     exec '${pathOf("pulumi")}' new "\${@:2:3}" '${ROOT}'/"\${5#*/tree/main/}" --yes`;
   const path = writePrograms(bin, { pulumi });
 
-  const commands = codeIn(read("README.md"), "bash two-files").join("");
+  const commands = codeIn(read("docs/component.md"), "bash two-files").join("");
   const { directory, printed } = await runBlock(cli, path, bin, commands);
   assert.match(printed, /^pulumi stack\npulumi install\npulumi up$/m);
   const created = (file: string) => readFileSync(join(directory, file), "utf8");
@@ -107,7 +117,12 @@ for (const { part, commands } of REMOVALS) {
     const directory = await createProject(cli, SETTINGS, []);
     succeeded(await cli.run(directory, "bash", "-c", LINK_PACKAGES));
     const stackFile = join(directory, "Pulumi.dev.yaml");
-    await writeFile(stackFile, edited(await readFile(stackFile, "utf8"), STACK_FILE));
+    // What an owner may change: docs/configuration.md has a complete file.
+    const [complete = ""] = codeIn(read("docs/configuration.md"), "yaml").filter((text) =>
+      /^config:/m.test(text),
+    );
+    const [salt = ""] = /^encryptionsalt: .*$/m.exec(await readFile(stackFile, "utf8")) ?? [];
+    await writeFile(stackFile, `${edited(complete)}${salt}\n`);
 
     await runBlock(cli, process.env.PATH ?? "", directory, [...commands, CHECK].join(""));
     succeeded(await cli.run(directory, "npx", "biome", "check", "--error-on-warnings"));
@@ -143,12 +158,12 @@ const INSTALLING_AT_ONCE = `
 
 /** Asserts that the file of the new stack has the answers and the template's list, and keeps what a reader must know. */
 function assertAnswered(directory: string, created: string): void {
-  const [, prefix] = /such as `([\w-]+):clusterName`/.exec(read("README.md")) ?? [];
+  const [, prefix] = /such as `([\w-]+):clusterName`/.exec(read("docs/configuration.md")) ?? [];
   const { "aws:region": region, clusterName } = ANSWERS;
   assert.deepEqual(parse(created).config, {
     "aws:region": region,
     [`${prefix}:clusterName`]: clusterName,
-    [`${prefix}:serviceAccounts`]: TEMPLATE_SETTINGS.serviceAccounts,
+    [`${prefix}:serviceAccounts`]: parse(TEMPLATE).config.serviceAccounts,
   });
   // Editors find the schema in the copy.
   const [, schema = ""] = /^# yaml-language-server: \$schema=(.*)\n/.exec(created) ?? [];
@@ -157,8 +172,16 @@ function assertAnswered(directory: string, created: string): void {
   assert.match(created, /^config:\n {2}# serviceAccounts lists (?:.*\n {2}#)+.*\n {2}aws:region:/m);
 }
 
-/** Replaces the settings of a stack, as a user does who edits its file. A file-backed stack has no organization. */
-function edited(created: string, settings: string): string {
-  const [salt = ""] = /^encryptionsalt: .*$/m.exec(created) ?? [];
-  return `${settings.replace(/^config:$/m, "config:\n  organization: acme")}${salt}\n`;
+/** Returns a stack file with an organization, which a file-backed stack has not. */
+function edited(stackFile: string): string {
+  return stackFile.replace(/^config:$/m, "config:\n  organization: acme");
+}
+
+/** Returns a stack file with more entries at the end of its list. */
+function withEntries(stackFile: string, entries: string): string {
+  const document = parseDocument(stackFile);
+  const list = document.getIn(["config", "eks-pulumi-oidc:serviceAccounts"]);
+  assert.ok(isSeq(list));
+  for (const entry of parse(entries)) list.add(document.createNode(entry));
+  return document.toString();
 }

@@ -2,36 +2,20 @@
 
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
-import { createGunzip } from "node:zlib";
-import type { AuthPolicy } from "../../simulator/pulumiCloud";
 import { type Reply, startServer } from "../../simulator/pulumiCloud";
 import { ACCESS_TOKEN } from "../support/script";
-import type { Organization } from "./organization";
 import type { PulumiCloud } from "./pulumiCloud";
 
-/**
- * Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN.
- *
- * @param organization answers what is not about issuers.
- * @returns with `calls`: the method and the path of each request of an admin.
- */
-export async function serveCloudApi(cloud: PulumiCloud, organization?: Organization) {
-  const calls: string[] = [];
-  const server = await startServer(async (request) => {
+/** Serves an emulated Pulumi Cloud, together with what it answers an admin: requests with ACCESS_TOKEN. */
+export async function serveCloudApi(cloud: PulumiCloud) {
+  return startServer(async (request) => {
     const call = `${request.method} ${request.url}`;
     const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
     if (!isAdmin && request.url !== SPECIFICATION_PATH) return forward(request, cloud);
 
-    if (isAdmin) calls.push(call);
-    // The CLI compresses what it sends.
-    const isCompressed = request.headers["content-encoding"] === "gzip";
-    const content = await text(isCompressed ? request.pipe(createGunzip()) : request);
-    const body: unknown = content === "" ? {} : JSON.parse(content);
-    const answer =
-      answerAdmin(cloud, call) ?? (await changeIssuer(cloud, call, body)) ?? organization?.answer(call, body);
+    const answer = answerAdmin(cloud, call) ?? (await changeIssuer(cloud, call));
     return answer ?? { status: 404, body: { code: 404, message: "Not Found" } };
   });
-  return { ...server, calls };
 }
 
 /** Lets an emulated Pulumi Cloud answer a request. */
@@ -87,75 +71,26 @@ function policyBody({ id, registration }: RegisteredIssuer): object {
   return { id: `of-${id.split("/")[1]}`, version: 2, policies: policies.reverse() };
 }
 
-/** What RegisterOidcIssuer, UpdateOidcIssuer, and UpdateAuthPolicy are sent. */
-interface IssuerRequest {
-  name: string;
-  url: string;
-  maxExpiration?: number;
-  thumbprints?: string[] | null;
-  policies?: AuthPolicy[];
-}
-
 /**
- * Does to issuers what an admin asks for: the operations on `oidc/issuers` and UpdateAuthPolicy in provider/pkg/cloud/spec.json of
+ * Does to an issuer what an admin asks for: RegenerateThumbprints and DeleteOidcIssuer in provider/pkg/cloud/spec.json of
  * pulumi/pulumi-pulumiservice at dc76a018.
  *
  * @param call such as `DELETE /api/orgs/acme/oidc/issuers/ISSUER_ID`.
  * @returns undefined for an unknown endpoint or issuer.
  */
-async function changeIssuer(cloud: PulumiCloud, call: string, body: unknown): Promise<Reply | undefined> {
-  const {
-    name,
-    url,
-    maxExpiration: maxExpirationSeconds = 90_000,
-    thumbprints,
-    policies,
-  } = body as IssuerRequest;
-  // Without thumbprints, or with `null`.
-  const changed = { name, ...(thumbprints && { thumbprints }) };
-
-  const [, organization = ""] = /^POST \/api\/orgs\/([^/]+)\/oidc\/issuers$/.exec(call) ?? [];
-  if (organization) {
-    return orRejected(async () => {
-      return issuerBody(await cloud.register({ organization, url, maxExpirationSeconds, ...changed }));
-    });
-  }
-  const pattern =
-    /^(\w+) \/api\/orgs\/([^/]+)\/(oidc\/issuers\/|auth\/policies\/of-)([^/]+)(\/regenerate-thumbprints)?$/;
-  const [, method, owner, kind, uuid, regenerates = ""] = pattern.exec(call) ?? [];
-  const id = `${owner}/${uuid}`;
-  const issuer = cloud.list().find((it) => it.id === id);
-  if (!issuer) return undefined;
-  const updated = async (registration: Promise<RegisteredIssuer["registration"]>) => {
-    return { id, registration: await registration };
-  };
-  switch (`${method} ${kind}${regenerates}`) {
-    case "GET oidc/issuers/":
-      return { status: 200, body: issuerBody(issuer) };
-    case "PATCH oidc/issuers/":
-      return orRejected(async () => issuerBody(await updated(cloud.update(id, changed))));
-    case "PATCH auth/policies/of-":
-      return orRejected(async () =>
-        policyBody(await updated(cloud.update(id, { policies: policies ?? [] }))),
-      );
-    case "POST oidc/issuers//regenerate-thumbprints":
-      return orRejected(async () => issuerBody(await updated(cloud.regenerateThumbprints(id))));
-    case "DELETE oidc/issuers/":
+async function changeIssuer(cloud: PulumiCloud, call: string): Promise<Reply | undefined> {
+  const pattern = /^(\w+) \/api\/orgs\/([^/]+)\/oidc\/issuers\/([^/]+)(\/regenerate-thumbprints)?$/;
+  const [, method, organization, uuid, regenerates = ""] = pattern.exec(call) ?? [];
+  const id = `${organization}/${uuid}`;
+  if (!cloud.existing().includes(id)) return undefined;
+  switch (`${method}${regenerates}`) {
+    case "POST/regenerate-thumbprints":
+      return { status: 200, body: issuerBody({ id, registration: await cloud.regenerateThumbprints(id) }) };
+    case "DELETE":
       cloud.resources["pulumiservice:index:OidcIssuer"]?.delete(id);
       return { status: 204 };
   }
   return undefined;
-}
-
-/** Returns what a request does as its reply, or the rejection of the emulator, such as `409 API error: Conflict: …`. */
-async function orRejected(act: () => Promise<object>): Promise<Reply> {
-  try {
-    return { status: 200, body: await act() };
-  } catch (error) {
-    const [, status, message] = /^(\d+) API error: (.*)$/.exec((error as Error).message) ?? [];
-    if (!status) throw error;
-    return { status: Number(status), body: { code: Number(status), message } };
-  }
 }
 
 const SPECIFICATION_PATH = "/api/openapi/pulumi-spec.json";
@@ -167,30 +102,17 @@ const SPECIFICATION = {
   components: { schemas: {} },
   paths: {
     "/api/user": { get: operation("GetCurrentUser") },
-    "/api/orgs/{orgName}/oidc/issuers": {
-      get: operation("List_orgs_oidc_issuers"),
-      post: operation("RegisterOidcIssuer"),
-    },
+    "/api/orgs/{orgName}/oidc/issuers": { get: operation("List_orgs_oidc_issuers") },
     "/api/orgs/{orgName}/oidc/issuers/{issuerId}": {
       get: operation("GetOidcIssuer"),
-      patch: operation("UpdateOidcIssuer"),
       delete: operation("DeleteOidcIssuer"),
     },
     "/api/orgs/{orgName}/oidc/issuers/{issuerId}/regenerate-thumbprints": {
       post: operation("RegenerateThumbprints"),
     },
     "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
-    "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
     "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
-    "/api/orgs/{orgName}/roles": { post: operation("CreateRole") },
-    "/api/orgs/{orgName}/roles/{roleID}": { get: operation("GetRole"), delete: operation("DeleteRole") },
-    "/api/esc/environments/{orgName}": { post: operation("CreateEnvironment_esc_environments") },
-    "/api/esc/environments/{orgName}/{projectName}/{envName}": {
-      delete: operation("DeleteEnvironment_esc_environments"),
-    },
-    "/api/esc/environments/{orgName}/{projectName}/{envName}/metadata": {
-      get: operation("GetEnvironmentMetadata_esc_environments"),
-    },
+    "/api/orgs/{orgName}/roles/{roleID}": { get: operation("GetRole") },
   },
 };
 

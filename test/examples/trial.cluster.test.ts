@@ -1,41 +1,38 @@
-// examples/trial/trial.ts on Pulumi's engine and a real API server. Pulumi Cloud is emulated, in two ways, so that the table says what the
-// emulators assume, and not what is so.
+// examples/trial on Pulumi's engine and a real API server, with an emulated Pulumi Cloud: what a trial says where something is not as
+// this project assumes. What is so, only a real Pulumi Cloud knows.
 
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { PodSpec } from "../../simulator/pod";
+import { stringify } from "yaml";
+import type { AuthPolicy } from "../../simulator/pulumiCloud";
 import {
   type ApiServer,
-  assetPath,
   type KubernetesObject,
   missingApiServer,
   startApiServer,
 } from "../environment/apiServer";
-import { serveCloudApi } from "../environment/cloudApi";
-import { type Emulator, Unready } from "../environment/emulator";
-import { startOrganization } from "../environment/organization";
-import { runPodSpec } from "../environment/podSpec";
+import { type Emulator, type ResourceKind, Unready } from "../environment/emulator";
+import { failed, succeeded } from "../environment/engineOutcome";
+import { type PodSpec, runPodSpec } from "../environment/podSpec";
 import { serveProvider } from "../environment/provider";
 import { publishedKeys } from "../environment/publishedKeys";
-import { missingCli, openCli, pathOf } from "../environment/pulumiCli";
+import { missingCli, openCli } from "../environment/pulumiCli";
 import { type PulumiCloudOptions, startPulumiCloud } from "../environment/pulumiCloud";
 import { realKubernetes } from "../environment/realKubernetes";
-import { verdictsIn } from "../environment/trial";
-import { writePrograms } from "../support/programs";
-import { copyProject, linkPackages, ROOT } from "../support/project";
-import { ACCESS_TOKEN } from "../support/script";
-import { temporaryDirectory } from "../support/temporaryDirectory";
+import { startTeams } from "../environment/teams";
+import { copyProject, linkPackages } from "../support/project";
 
-let emulated: Pick<Emulator, "resources" | "calls"> = { resources: {}, calls: {} };
+const JOB = "kubernetes:batch/v1:Job";
+const NAMESPACE = "kubernetes:core/v1:Namespace";
+const ISSUER = "pulumiservice:index:OidcIssuer";
+
+let resources: Emulator["resources"] = {};
 /** A process can serve providers only once. */
 let debugProviders: Promise<string> | undefined;
 
-const JOB = "kubernetes:batch/v1:Job";
-
-describe("examples/trial/trial.ts", { skip: missingApiServer || missingCli }, () => {
+describe("examples/trial", { skip: missingApiServer || missingCli }, () => {
   let server: ApiServer;
 
   before(async () => {
@@ -43,93 +40,139 @@ describe("examples/trial/trial.ts", { skip: missingApiServer || missingCli }, ()
   });
   after(() => server?.close());
 
-  for (const [what, options, failed, exitCode] of [
-    ["what the emulators assume", {}, [], 0],
-    ["a rule that matches no list", { matchesLists: false }, ["aud-list"], 3],
-  ] as const) {
-    test(`prints ${what}, keeps no token, and leaves nothing`, async (t) => {
-      const { cloud, organization, cli, clone, programCalls } = await start(t, options);
-      const { api } = cloud;
-      const script = join(clone, "examples", "trial", "trial.ts");
-      const compiler = ["--require", join(ROOT, "scripts", "compilerCache.cjs"), "--import", "tsx"];
-      // A state in a file knows no organization.
-      const args = [...compiler, script, "acme", "--yes", "--api-url", api.origin, "--stack", "trial"];
-      const outcome = await cli.run(clone, process.execPath, ...args);
+  test("proves what it can ask, and once an entry is removed, that it is denied; nothing is left", async (t) => {
+    const { up, outputs, pulumi, left } = await start(t, { name: "assumed", grant: { tokenType: "team" } });
 
-      const verdicts = Object.entries(verdictsIn(outcome.stdout));
-      assert.equal(verdicts.length, 13, outcome.screen);
-      const others = verdicts.filter(([, verdict]) => verdict !== "held");
-      assert.deepEqual(
-        others,
-        failed.map((id) => [id, "not"]),
-        outcome.screen,
-      );
-      assert.match(outcome.stdout, /^Nothing is left\.$/m);
-      assert.equal(outcome.exitCode, exitCode);
+    succeeded(await up());
+    const proven = (ofTemporary: string) => [
+      "listed-account-is-granted",
+      "rule-on-aud-matches-its-list",
+      "unlisted-account-is-denied",
+      "another-accounts-token-is-denied",
+      "another-audience-is-denied",
+      ofTemporary,
+      "listed-account-is-still-granted",
+    ];
+    const first = await outputs();
+    assert.deepEqual(first.proven, proven("temporary-account-is-granted"));
+    assert.deepEqual(Object.keys(first.notAsked), ["removed-account-is-denied"]);
 
-      assert.deepEqual([cloud.existing(), organization.existing()], [[], []]);
-      const { status } = await server.request("GET", "/api/v1/namespaces/pulumi-trial");
-      assert.equal(status, 404);
-      const files = (project: string) => readdirSync(join(project, "examples", "trial"));
-      assert.deepEqual(files(clone), files(ROOT));
-      const { stdout: stacks } = await cli.pulumi(clone, "stack", "ls", "--all");
-      assert.doesNotMatch(stacks, /trial/);
+    succeeded(await up("--config", "removed=true"));
+    const second = await outputs();
+    assert.deepEqual(second.proven, proven("removed-account-is-denied"));
+    assert.deepEqual(Object.keys(second.notAsked), ["temporary-account-is-granted"]);
 
-      const token = `pul-[0-9a-f]{40}|${Buffer.from('{"alg":').toString("base64url").slice(0, -1)}`;
-      assert.doesNotMatch(outcome.screen + readFileSync(programCalls, "utf8"), RegExp(token));
-      const { stdout: stored } = await cli.run(cli.directory, "grep", "-rhoE", token, "state", "home", clone);
-      // The CLI stores that of the administrator.
-      assert.deepEqual(
-        [...new Set(stored.trim().split("\n"))].filter((it) => it !== ACCESS_TOKEN && it !== ""),
-        [],
-      );
-    });
-  }
+    succeeded(await pulumi("destroy", "--yes", "--remove"));
+    assert.deepEqual(await left(), []);
+  });
 
-  /** Starts an organization without issuers, and a clone in which a trial can run. */
-  async function start(t: TestContext, options: Partial<PulumiCloudOptions>) {
-    const organization = startOrganization();
-    const cloud = await startPulumiCloud({
-      ...{
-        registrationMilliseconds: 0,
-        keysOf: publishedKeys,
-        roles: organization.roleIds,
-        answer: organization.open,
-      },
-      ...options,
-    });
-    const api = await serveCloudApi(cloud, organization);
-    emulated = { resources: { ...cloud.resources, ...withPods(server, realKubernetes(server)) }, calls: {} };
-    debugProviders ??= serveProvider(() => emulated);
-    const logs = temporaryDirectory(t);
-    const programCalls = join(logs, "arguments");
-    const cli = openCli(await debugProviders, {
-      PULUMI_API: api.origin,
-      KUBECONFIG: server.kubeconfig,
-      PATH: writePrograms(logs, loggingPrograms(programCalls)),
-      TRIAL_WAIT_SECONDS: "5",
-    });
-    const end = endDeletions(server);
-    t.after(() => Promise.all([cloud.close(), api.close(), cli.remove(), end()]));
+  test("is denied where rules match no list, and granted without a rule on aud", async (t) => {
+    const settings = { name: "lists", grant: { tokenType: "personal", userLogin: "alice" } };
+    const { up, outputs } = await start(t, settings, { matchesLists: false });
+
+    failed(
+      await up(),
+      /trial-token-exchange.*denied the token exchange: HTTP 400: .*set audienceRule to false/s,
+    );
+
+    succeeded(await up("--config", "audienceRule=false"));
+    const { proven, notAsked } = await outputs();
+    assert.deepEqual(proven, [
+      "listed-account-is-granted",
+      "unlisted-account-is-denied",
+      "temporary-account-is-granted",
+      "listed-account-is-still-granted",
+    ]);
+    assert.deepEqual(Object.keys(notAsked).sort(), [
+      "another-accounts-token-is-denied",
+      "another-audience-is-denied",
+      "removed-account-is-denied",
+      "rule-on-aud-matches-its-list",
+    ]);
+  });
+
+  test("fails where Pulumi Cloud grants everything", async (t) => {
+    const settings = { name: "everything", grant: { tokenType: "organization" } };
+    const { up } = await start(t, settings, { ignoresRules: true });
+
+    const screen = failed(await up());
+    for (const question of ["unlisted-account-is-denied", "another-audience-is-denied"]) {
+      assert.match(screen, RegExp(`GRANTED, BUT MUST BE DENIED: ${question}\\.`));
+    }
+  });
+
+  test("fails for a namespace that exists, and does not delete it", async (t) => {
+    const { up, pulumi, left } = await start(t, { name: "existing", grant: { tokenType: "team" } });
+    await server.createNamespace("existing");
+
+    failed(await up(), /Namespace \(namespace\):.*already exists/s);
+
+    succeeded(await pulumi("destroy", "--yes", "--remove"));
+    assert.deepEqual(await left(), ["namespace existing"]);
+  });
+
+  /** Starts an organization without issuers, and creates a stack of the trial. */
+  async function start(
+    t: TestContext,
+    settings: { name: string; grant: object },
+    { ignoresRules = false, ...options }: Partial<PulumiCloudOptions> & { ignoresRules?: boolean } = {},
+  ) {
+    const cloud = await startPulumiCloud({ registrationMilliseconds: 0, keysOf: publishedKeys, ...options });
+    const teams = startTeams();
+    const issuers = {
+      ...cloud.resources,
+      ...(ignoresRules && { [ISSUER]: withoutRules(cloud.resources[ISSUER]) }),
+    };
+    resources = { ...issuers, ...teams.resources, ...withController(server, realKubernetes(server)) };
+    debugProviders ??= serveProvider(() => ({ resources, calls: {} }));
+    const cli = openCli(await debugProviders, { PULUMI_API: cloud.apiUrl });
+    t.after(() => Promise.all([cloud.close(), cli.remove()]));
 
     const clone = await copyProject(join(cli.directory, "clone"), ["test", ".ci", ".github", "docs"]);
     await linkPackages(clone);
-    return { cloud: { ...cloud, api }, organization, cli, clone, programCalls };
+    const directory = join(clone, "examples", "trial");
+    const required = { context: "context", issuerUrl: server.url, pulumiApiUrl: cloud.apiUrl };
+    // A state in a file has no organization.
+    const config = { ...required, organization: "acme", ...settings };
+    await writeFile(join(directory, "Pulumi.trial.yaml"), stringify({ config }));
+    const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
+    succeeded(await pulumi("stack", "init", "trial"));
+
+    return {
+      pulumi,
+      up: (...args: string[]) => pulumi("up", "--yes", ...args),
+      outputs: async () => JSON.parse(succeeded(await pulumi("stack", "output", "--json")).stdout),
+      /** Returns what exists. */
+      async left() {
+        const { body } = await server.request("GET", `/api/v1/namespaces/${settings.name}`);
+        // No controller ends the deletion of a namespace here.
+        const exists = body.metadata && !("deletionTimestamp" in body.metadata);
+        const namespaces = exists ? [`namespace ${settings.name}`] : [];
+        return [...cloud.existing(), ...teams.existing(), ...namespaces];
+      },
+    };
   }
 });
 
-/** Returns programs that note their arguments, and then run the real ones. */
-function loggingPrograms(log: string): Record<string, string> {
-  const paths = { pulumi: pathOf("pulumi"), kubectl: assetPath("kubectl") };
-  return Object.fromEntries(
-    Object.entries(paths).map(([name, path]) => [name, `printf '%s ' "$@" >>'${log}'\nexec '${path}' "$@"`]),
-  );
+/** Returns issuers whose policies grant their tokens to everyone. */
+function withoutRules(issuers: ResourceKind = assert.fail()): ResourceKind {
+  return {
+    ...issuers,
+    create(name, inputs: { policies?: AuthPolicy[] }) {
+      const policies = inputs.policies?.map((policy) => ({ ...policy, rules: {} }));
+      return issuers.create(name, { ...inputs, policies });
+    },
+  };
 }
 
-/** Lets the pod of each Job run, which a node does in a cluster. */
-function withPods(server: ApiServer, resources: Emulator["resources"]): Emulator["resources"] {
-  const jobs = resources[JOB] ?? assert.fail();
-  async function create(
+/**
+ * Lets the pod of each Job run, which a node does in a cluster, and does not adopt a namespace that exists: the real provider fails
+ * with `upsertExistingObjects: false`.
+ */
+function withController(server: ApiServer, kinds: Emulator["resources"]): Emulator["resources"] {
+  const { [JOB]: jobs = assert.fail(), [NAMESPACE]: namespaces = assert.fail() } = kinds;
+
+  async function createJob(
     name: string,
     inputs: { metadata: { namespace: string }; spec: { template: { spec: PodSpec } } },
   ) {
@@ -139,41 +182,28 @@ function withPods(server: ApiServer, resources: Emulator["resources"]): Emulator
     const { body } = await server.request("GET", `/api/v1/namespaces/${namespace}/configmaps`);
     const { exitCode, log } = await runPodSpec({
       spec,
-      command: [],
       configMap: (wanted) =>
         body.items.find(({ metadata }: KubernetesObject) => metadata?.name === wanted).data,
       async idToken(audience, seconds) {
         const options = [`--namespace=${namespace}`, `--audience=${audience}`, `--duration=${seconds}s`];
         return (await server.kubectl(["create", "token", spec.serviceAccountName ?? "", ...options])).trim();
       },
-      onLog: () => {},
     });
-    if (exitCode !== 0) throw new Unready("the Job has failed", resource, log.join("\n"));
+    if (exitCode !== 0) throw new Unready(`${resource.id} has failed: ${log.join("\n")}`, resource, "");
     return resource;
   }
-  return { ...resources, [JOB]: { ...jobs, create } };
-}
 
-/** Ends the deletion of namespaces, which a controller does in a cluster, until the returned function is called. */
-function endDeletions({ request }: ApiServer): () => Promise<void> {
-  let isRunning = true;
-  const running = (async () => {
-    while (isRunning) {
-      const { body } = await request("GET", "/api/v1/namespaces");
-      for (const { metadata } of body.items ?? []) {
-        if (!metadata.deletionTimestamp) continue;
-        const path = `/api/v1/namespaces/${metadata.name}`;
-        const jobs = path.replace("api/v1", "apis/batch/v1");
-        for (const objects of [`${path}/serviceaccounts`, `${path}/configmaps`, `${jobs}/jobs`]) {
-          await request("DELETE", `${objects}?propagationPolicy=Background`);
-        }
-        await request("PUT", `${path}/finalize`, { metadata, spec: { finalizers: [] } });
-      }
-      await sleep(100);
+  async function createNamespace(name: string, inputs: KubernetesObject) {
+    const id = String(inputs.metadata?.name);
+    if (await namespaces.read(id)) {
+      throw new Error(`resource ${id} was not successfully created: it already exists`);
     }
-  })();
-  return () => {
-    isRunning = false;
-    return running;
+    return namespaces.create(name, inputs);
+  }
+
+  return {
+    ...kinds,
+    [JOB]: { ...jobs, create: createJob },
+    [NAMESPACE]: { ...namespaces, create: createNamespace },
   };
 }

@@ -74,17 +74,74 @@ test("no workflow changes a stack, or uses a commit other than the one that star
   }
 });
 
+test("workflows start only with what a person has pushed, and have no more rights than they need", () => {
+  const triggers = WORKFLOWS.map((name) => [name, Object.keys(workflow(name).on)]);
+  assert.deepEqual(Object.fromEntries(triggers), {
+    checks: ["pull_request", "push"],
+    drift: ["schedule", "workflow_dispatch"],
+    // Not pull_request_target, which would run the code of a pull request with the rights of main.
+    preview: ["pull_request"],
+    stacks: ["workflow_call"],
+  });
+  for (const name of WORKFLOWS) {
+    const { permissions, jobs } = workflow(name);
+    if (name !== "checks") assert.deepEqual(permissions, {});
+    const granted = Object.values<{ permissions?: object }>(jobs).map(
+      (job) => job.permissions ?? permissions,
+    );
+    const token = { "id-token": "write" };
+    const isPrivileged = (PRIVILEGED as readonly string[]).includes(name);
+    const expected = isPrivileged
+      ? [{ contents: "read" }, { contents: "read", ...token }]
+      : [{ contents: "read" }];
+    assert.deepEqual(granted, expected, name);
+  }
+});
+
+test("no checkout leaves its credentials to later steps, and no package runs a script when it is installed", () => {
+  const steps = PRIVILEGED.flatMap((name) => workflow(name).jobs[name].steps as Step[]);
+  for (const { uses = "", run = "", with: inputs } of steps) {
+    if (uses.startsWith("actions/checkout@")) assert.equal(inputs?.["persist-credentials"], false);
+    if (/\bnpm (ci|i|install)\b/.test(run)) assert.match(run, / --ignore-scripts /);
+  }
+});
+
+/** The pack that a stack is checked with, and which repository it comes from. */
+for (const [what, policyPack, expected, isFetched] of [
+  ["in a copy, its own", undefined, "prod/policy", false],
+  ["in a fleet, this project's at a commit", { repository: "a/b", ref: "c" }, "eks-pulumi-oidc/policy", true],
+  ["in a copy that says so, none", "none", "", false],
+] as const) {
+  test(`a stack is checked with a pack: ${what}`, () => {
+    for (const name of PRIVILEGED) {
+      const { env, steps } = workflow(name).jobs[name];
+      const context = {
+        matrix: { directory: "prod", policyPack },
+        format: (_: string, it: string) => `${it}/policy`,
+      };
+      const expression = env.PACK.replace(/^\$\{\{|\}\}$/g, "").replace(/(\w)\.(?=\w)/g, "$1?.");
+      assert.equal(runInNewContext(expression, context), expected, name);
+      const checkout = steps.find(({ with: inputs }: Step) => inputs?.path === "eks-pulumi-oidc");
+      const from = `${checkout.with.repository} ${checkout.with.ref}`;
+      assert.match(from, /^\$\{\{ matrix\.policyPack\.repository \}\} \$\{\{ matrix\.policyPack\.ref \}\}$/);
+      assert.equal(isTrue(checkout.if, context), isFetched, name);
+    }
+  });
+}
+
 const PACK_FILE = "eks-pulumi-oidc/policy/PulumiPolicy.yaml";
 const DRIFT_FILE = "eks-pulumi-oidc/policy/drift.json";
 
 /** The variables of a job, in a repository that is not a copy of this project. */
-const OF_JOB = { STACK: "acme/eks-pulumi-oidc/dev", PROGRAM: "prod", PACK: "eks-pulumi-oidc" };
+const OF_JOB = { STACK: "acme/eks-pulumi-oidc/dev", PROGRAM: "prod", PACK: "eks-pulumi-oidc/policy" };
 
 const PREVIEW = "preview --non-interactive --color never --stack acme/eks-pulumi-oidc/dev --cwd prod";
 const DRIFT =
   "preview --refresh --diff --expect-no-changes --non-interactive --stack acme/eks-pulumi-oidc/dev --cwd prod";
 const OF_PACK = "--policy-pack DIRECTORY/eks-pulumi-oidc/policy";
 const LIMITS = "prod/Pulumi.dev.policy.json";
+const HEADING = (verdict: string, pack = "eks-pulumi-oidc/policy at COMMIT") =>
+  `## Preview: ${verdict}\n\n    stack: acme/eks-pulumi-oidc/dev\n    policy pack: ${pack}\n    \n`;
 
 for (const [what, files, pulumi, status, summary] of [
   [
@@ -92,32 +149,33 @@ for (const [what, files, pulumi, status, summary] of [
     [PACK_FILE],
     'echo "$@"',
     0,
-    `## acme/eks-pulumi-oidc/dev: passed\n\n    ${PREVIEW} ${OF_PACK}\n`,
+    `${HEADING("passed")}    ${PREVIEW} ${OF_PACK}\n`,
   ],
   [
     "a preview with the limits of its stack",
     [PACK_FILE, LIMITS],
     'echo "$@"',
     0,
-    `## acme/eks-pulumi-oidc/dev: passed\n\n    ${PREVIEW} ${OF_PACK} --policy-pack-config DIRECTORY/${LIMITS}\n`,
+    `${HEADING("passed")}    ${PREVIEW} ${OF_PACK} --policy-pack-config DIRECTORY/${LIMITS}\n`,
   ],
   [
     "a preview without a pack, in a copy that has none",
     [],
     'echo "$@"',
     0,
-    `## acme/eks-pulumi-oidc/dev: passed\n\n    ${PREVIEW}\n`,
+    `${HEADING("passed", "none")}    ${PREVIEW}\n`,
   ],
   [
     "why a preview has failed, as nothing but text",
     [PACK_FILE],
     String.raw`printf '\033[8m\n\n\140\140\140\n# title\n::stop-commands::\342\200\256\r\n' >&2; exit 255`,
     255,
-    "## acme/eks-pulumi-oidc/dev: failed\n\n    [8m\n    \n    ```\n    # title\n    ::stop-commands::\n",
+    `${HEADING("failed")}    [8m\n    \n    \`\`\`\n    # title\n    ::stop-commands::\n`,
   ],
 ] satisfies [string, string[], string, number, string][]) {
   test(`preview.yml writes to the job summary ${what}`, (t) => {
-    const { directory, run } = runLastStep(t, "preview", files, pulumi);
+    const changes = files.length > 0 ? {} : { PACK: "" };
+    const { directory, run } = runLastStep(t, "preview", files, pulumi, changes);
     assert.equal(
       readFileSync(join(directory, "summary"), "utf8").replaceAll(directory, "DIRECTORY"),
       summary,
@@ -130,7 +188,7 @@ for (const [what, files, pulumi, status, summary] of [
 }
 
 test("preview.yml writes less than GitHub shows", (t) => {
-  const { directory } = runLastStep(t, "preview", [], "head --bytes=3000000 /dev/zero | tr '\\0' x");
+  const { directory } = runLastStep(t, "preview", [PACK_FILE], "head --bytes=3000000 /dev/zero | tr '\\0' x");
   assert.ok(readFileSync(join(directory, "summary")).length < 1024 * 1024);
 });
 
@@ -151,22 +209,32 @@ for (const [what, files, status, output] of [
 ] satisfies [string, string[], number, string][]) {
   test(`drift.yml previews what exists ${what}`, (t) => {
     const pulumi = 'echo "$@"; [[ ! -e policy.json ]] || jq -c . policy.json; exit 1';
-    const { directory, run } = runLastStep(t, "drift", files, pulumi);
+    const changes = files.length > 0 ? {} : { PACK: "" };
+    const { directory, run } = runLastStep(t, "drift", files, pulumi, changes);
+    assert.match(readFileSync(join(directory, "summary"), "utf8"), /^ {4}policy pack: (none|.* at COMMIT)$/m);
     assert.deepEqual([run.stdout.replaceAll(directory, "DIRECTORY"), run.status], [output, status]);
   });
 }
 
+test("a pack that is missing fails, and nothing is previewed", (t) => {
+  for (const name of PRIVILEGED) {
+    const { run } = runLastStep(t, name, [], "echo previewed");
+    assert.deepEqual([run.status, run.stdout], [128, ""], name);
+  }
+});
+
 /** Runs the last step of a workflow, with a `pulumi` that is this script. */
-function runLastStep(t: TestContext, name: string, files: string[], pulumi: string) {
+function runLastStep(t: TestContext, name: string, files: string[], pulumi: string, changes = {}) {
   const directory = temporaryDirectory(t);
   for (const file of files) {
     mkdirSync(join(directory, dirname(file)), { recursive: true });
     writeFileSync(join(directory, file), file === DRIFT_FILE ? '{"a":"x"}' : '{"a":"y","b":"y"}');
   }
   const { run: script } = workflow(name).jobs[name].steps.at(-1);
-  const PATH = writePrograms(directory, { pulumi });
+  const git = `[[ -d $2 ]] || { echo "cannot change to $2" >&2; exit 128; }; echo COMMIT`;
+  const PATH = writePrograms(directory, { pulumi, git });
   const summary = join(directory, "summary");
-  const variables = { ...OF_JOB, PATH, RUNNER_TEMP: directory, GITHUB_STEP_SUMMARY: summary };
+  const variables = { ...OF_JOB, ...changes, PATH, RUNNER_TEMP: directory, GITHUB_STEP_SUMMARY: summary };
   return { directory, run: runStep(script, directory, variables) };
 }
 

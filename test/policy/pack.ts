@@ -17,12 +17,12 @@ export function packOf(project: string): string[] {
 /** The options that run the pack of this checkout. */
 export const PACK = packOf(ROOT);
 
-const HEADING = /^ {8}- \[(\w+)\] {2}(\S+) {2}\(\S+ (\S+)\)$/;
+const HEADING = /^ {8}- \[(\w+)\] \[severity: \w+\] {2}(\S+) {2}\(\S+ (\S+)\)$/;
 
 /** Returns the violations that the CLI has printed, as `LEVEL RULE RESOURCE: MESSAGE`. Fails if the pack has not run. */
 export function violationsIn({ screen }: Outcome): string[] {
   const [, , policies = ""] = /^(Policies:)\n(.*?)\n\n/ms.exec(screen) ?? [];
-  assert.match(policies, /^ {4}\S+ eks-pulumi-oidc@/, screen);
+  assert.match(policies, /^ {4}\S+ pulumi-oidc-guardrails@/, screen);
   const lines = policies.split("\n");
   return lines.flatMap((line, index) => {
     const [, level, rule, name] = HEADING.exec(line) ?? [];

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { callScript, exchange, granted, ID_TOKEN } from "../support/script";
+import { callScript, exchange, granted, ID_TOKEN, SCRIPT } from "../support/script";
 
 describe("after the kubelet has replaced the volume", () => {
   test("a run that retries keeps its settings, and sends the new ID token", async () => {
@@ -44,6 +44,13 @@ test("the script finds its files in the layout of the kubelet, whatever the envi
   const launcher = ["bash", "-c", `${mount}; exec $PWD/exchange-token.sh true`, "bash"];
   const { exitCode, stderr, endpoint } = await exchange(granted, { environment, launcher });
   assert.deepEqual([exitCode, endpoint.requests.length], [0, 1], stderr);
+});
+
+test("what cannot be read is a problem, even where its pattern would accept the reason", async () => {
+  const script = SCRIPT.replaceAll("'[!-~]+'", "'.+'");
+  assert.notEqual(script, SCRIPT);
+  const { exitCode, endpoint } = await exchange(granted, { script, files: { organization: undefined } });
+  assert.deepEqual([exitCode, endpoint.requests.length], [64, 0]);
 });
 
 test("a missing file is named, with its directory, and without a value to write into it", async () => {

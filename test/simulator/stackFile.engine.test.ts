@@ -1,7 +1,7 @@
-// The simulator reads Pulumi.yaml and a stack file as Pulumi's engine does, or asks for quotes.
+// The simulator reads a stack file as Pulumi's engine does, or asks for quotes.
 
 import assert from "node:assert/strict";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { readStackFile } from "../../simulator/stackFile";
@@ -9,58 +9,44 @@ import { succeeded } from "../environment/engineOutcome";
 import { missingCli, openCli } from "../environment/pulumiCli";
 
 const NUMBERS = [
-  ..."0 7 12 010 1_0 0_7 _1 0b1 0B10 0o7 0x1F 0_x1F _0x1F 0xg".split(" "),
-  ..."1.5 1. 1.2.3 1e3 1E3 1.5e-3 1e_3 9007199254740993 2001-1-1 2001-12-14t2".split(" "),
+  ..."0 7 12 010 1_0 0_7 0b1 0o7 0x1F 0xg 1.5 1. 1.2.3 1e3 1E3 1.5e-3 1e_3".split(" "),
+  ..."9007199254740993 2001-1-1 2001-12-14t2".split(" "),
 ];
 
 /** Values that other versions of YAML read as something else, and those that look like a number or a date. */
 const VALUES = [
   "{8: 10, list: [777, '0777', yes, ~, 1.5], quoted: '010', text: 1:30, <<: {to: merge}}",
   ...["", ..."yes off y True tRue null ~ << inf 1:30 1e-7 1e21 '0777'".split(" ")],
-  ...["", "-", "+", "."].flatMap((sign) => NUMBERS.map((number) => sign + number)),
-  ...["_", "a", "-", ".5", "_5", "e5", "+1", "-1"].flatMap((end) => NUMBERS.map((number) => number + end)),
+  ...["", "-", "+"].flatMap((sign) => NUMBERS.map((number) => sign + number)),
+  ...["_", "a", "-", ".5", "e5"].flatMap((end) => NUMBERS.map((number) => number + end)),
 ];
 
-/** What `config:` in Pulumi.yaml can contain. */
-const PROJECT = `name: p
-runtime: nodejs
-config: {
-  string: a, integer: 12, boolean: true, list: [1, b, { c: null }],
-  "p:qualified": d, "p:config:old": j, "aws:region": us-east-1, "aws:profile": { value: e },
-  typed: { type: string, default: f }, number: { default: 1.5 }, value: { value: i },
-  object: { type: object, default: { g: [true] }, description: h },
-  own: project, empty: { type: string, default: project }, absent: project
-}
-`;
-
-/** The settings of the stack, which win. */
-const OWN = ["own: stack", "empty: ''", "absent: ~"];
-
-test("the engine passes the settings of a project and of a stack as the simulator does", {
-  skip: missingCli,
-}, async (t) => {
+test("the engine passes the settings of a stack as the simulator does", { skip: missingCli }, async (t) => {
   const cli = openCli("");
   t.after(cli.remove);
   const directory = join(cli.directory, "values");
-  const source = { name: "dev", file: join(directory, "Pulumi.dev.yaml") };
-  await mkdir(directory);
-  await writeFile(join(directory, "Pulumi.yaml"), PROJECT);
+  const file = join(directory, "Pulumi.dev.yaml");
+  mkdirSync(directory);
+  writeFileSync(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
   succeeded(await cli.pulumi(directory, "stack", "init", "dev"));
-  const encryption = await readFile(source.file, "utf8");
-  async function simulated(settings: string[]): Promise<Record<string, string>> {
-    await writeFile(source.file, [encryption, "config:", ...settings.map((it) => `  ${it}`), ""].join("\n"));
-    return readStackFile(directory, source).config;
+  const encryption = readFileSync(file, "utf8");
+  function simulated(settings: string[]): Record<string, string> {
+    writeFileSync(file, [encryption, "config:", ...settings.map((it) => `  ${it}`), ""].join("\n"));
+    return readStackFile(directory, file).config;
   }
 
-  const read: string[] = [];
-  for (const value of VALUES) {
-    // An error asks for quotes.
-    const isRead = await simulated([`key: ${value}`]).then(Boolean, () => false);
-    if (isRead) read.push(`key${read.length}: ${value}`);
-  }
-  assert.ok(read.length > 50);
+  const isRead = (value: string) => {
+    try {
+      return Boolean(simulated([`key: ${value}`]));
+    } catch {
+      // An error asks for quotes.
+      return false;
+    }
+  };
+  const read = VALUES.filter(isRead).map((value, index) => `key${index}: ${value}`);
+  assert.ok(read.length > 40);
 
-  const expected = await simulated([...read, ...OWN]);
+  const expected = simulated(read);
   const { stdout } = succeeded(await cli.pulumi(directory, "config", "--json"));
   const passed: Record<string, { value: string }> = JSON.parse(stdout);
   assert.deepEqual(

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { SCRIPT_FILE } from "../../kubernetes/tokenVolume";
+import { SCRIPT_FILE, type SettingsFile } from "../../kubernetes/tokenVolume";
 import { type Answer, type Endpoint, respond, startEndpoint } from "./endpoint";
 import { type Ended, ended, writePrograms } from "./programs";
 import { read } from "./project";
@@ -57,7 +57,7 @@ export function idTokenOf(claims: object | string): string {
 }
 
 /** The files of a volume that are settings. */
-export const SETTINGS = {
+export const SETTINGS: Record<SettingsFile, string> = {
   organization: "acme",
   tokenType: "personal",
   tokenScope: "user:alice",

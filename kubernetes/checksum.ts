@@ -1,6 +1,0 @@
-import { createHash } from "node:crypto";
-
-/** Returns the SHA-256 of a string, in lowercase hex. */
-export function sha256(content: string): string {
-  return createHash("sha256").update(content).digest("hex");
-}

@@ -1,0 +1,89 @@
+// The rules about drift: changes that the program ignores, and what others add, which a preview does not show.
+
+import { accountsOf, ISSUER, isOfCluster } from "./grants";
+import { granteeOf, isOfServiceAccounts } from "./roles";
+import { list, type Resource, type Rule } from "./rule";
+import { at, fieldsOf, isUnknown, listOf, stringsOf, textOf } from "./values";
+
+/** Paths such as `policies[0].rules`, or `["url"]`. */
+const GUARDED = /^\W*(\*|(policies|url|maxExpiration(Seconds)?|assumeRolePolicy(Document)?)\b)/;
+
+export const notIgnored: Rule = {
+  name: "not-ignored",
+  description: "Changes of a cluster's issuer, and of who can assume its roles, are not ignored.",
+  level: "mandatory",
+  severity: "high",
+  remediation: "Remove it from ignoreChanges.",
+  check(resource, { program, report }) {
+    const { type, inputs, ignoreChanges = [] } = resource;
+    const isIssuer = ISSUER.test(type) && isOfCluster(`${inputs.url}`, [resource]);
+    if (!isIssuer && !isOfServiceAccounts(resource, program)) return;
+    for (const path of ignoreChanges.filter((it) => GUARDED.test(it))) {
+      report(`It ignores changes of ${textOf(path)} instead of undoing what others change.`);
+    }
+  },
+};
+
+/** The annotations by which a service account gets an identity of AWS, Google Cloud, or Azure. */
+const IDENTITIES =
+  /^(eks\.amazonaws\.com\/role-arn|iam\.amazonaws\.com\/role|iam\.gke\.io\/gcp-service-account|azure\.workload\.identity\/(client|tenant)-id)$/;
+
+export const besideTheProgram: Rule = {
+  name: "beside-the-program",
+  description: "No one adds files or identities to the objects of those who are granted a token.",
+  level: "advisory",
+  severity: "medium",
+  remediation: "Remove what was added, or add it to the program. An update does not remove it.",
+  // Only outputs have what exists.
+  isAskedAtEnd: true,
+  check(resource, { program, report }) {
+    const { type, inputs } = resource;
+    const { namespace = "default", name } = fieldsOf(inputs.metadata);
+    const accounts = accountsOf(program);
+    const found: string[] = [];
+    if (type === "kubernetes:core/v1:ConfigMap" && accounts.some((it) => it.startsWith(`${namespace}/`))) {
+      found.push(...addedTo(resource, "data"), ...addedTo(resource, "binaryData"));
+    }
+    if (type === "kubernetes:core/v1:ServiceAccount" && accounts.includes(`${namespace}/${name}`)) {
+      found.push(...addedTo(resource, "metadata", "annotations").filter((it) => IDENTITIES.test(it)));
+    }
+    const what = type.endsWith(":ConfigMap") ? "file" : "annotation";
+    if (found.length > 0) report(`It also has the ${what} ${found.map(textOf).join(", ")}.`);
+  },
+};
+
+/** Returns the keys of an object that the program does not set. */
+function addedTo({ inputs, outputs }: Resource, ...path: string[]): string[] {
+  const ofProgram = at(inputs, ...path);
+  if (isUnknown(ofProgram)) return [];
+  return Object.keys(fieldsOf(at(outputs, ...path))).filter((it) => !(it in fieldsOf(ofProgram)));
+}
+
+export const attachedPolicies: Rule = {
+  name: "attached-policies",
+  description: "A role of a service account with a token has no policies that others attach.",
+  level: "advisory",
+  severity: "medium",
+  remediation: "Detach them, attach them in the program, or list them in the configuration.",
+  settings: { allowed: list("What others can attach: ARNs of policies, or names of inline policies.") },
+  isAskedAtEnd: true,
+  check(role, { program, settings, report }) {
+    if (!role.outputs || granteeOf(role, program) === undefined) return;
+    const { managedPolicyArns, inlinePolicies } = role.inputs;
+    const attached = program.filter((it) => isAttachedTo(role, it));
+    const known = JSON.stringify([managedPolicyArns, inlinePolicies, attached, settings.allowed, ""]);
+    const names = listOf(role.outputs.inlinePolicies).map((it) => at(it, "name") ?? "");
+    const existing = [...listOf(role.outputs.managedPolicyArns), ...names];
+    const others = existing.filter((it) => !known.includes(JSON.stringify(it)));
+    if (others.length > 0) report(`It also has the policies ${textOf(others)}.`, "allowed");
+  },
+};
+
+/** Returns whether a resource attaches policies to a role: others can attach the same ones elsewhere. */
+function isAttachedTo({ urn, outputs }: Resource, { type, inputs, propertyDependencies }: Resource): boolean {
+  if (!/^aws(-native)?:iam\W.*polic/i.test(type)) return false;
+  const inputsOfRoles = ["role", "roleName", "roles"];
+  const sources = inputsOfRoles.flatMap((it) => propertyDependencies?.[it] ?? []);
+  const names = inputsOfRoles.flatMap((it) => stringsOf(inputs[it]));
+  return sources.includes(urn) || names.includes(`${outputs?.name}`);
+}

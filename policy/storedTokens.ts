@@ -1,0 +1,40 @@
+// The rule about access tokens that are stored: on a cluster, in a state, or in Pulumi Cloud.
+
+import type { Rule } from "./rule";
+import { at, fieldsOf, type Value } from "./values";
+
+/** An access token; not a placeholder, such as only zeros. */
+const TOKEN = /\bpul-(?!(.)\1{39})[0-9a-f]{40}\b/;
+const VARIABLE = "PULUMI_ACCESS_TOKEN";
+const TOKEN_TYPES = /^pulumiservice:(index:(Access|OrgAccess|TeamAccess)Token|api\/tokens:\w+)$/;
+
+export const noStoredToken: Rule = {
+  name: "no-stored-token",
+  description: "No access token is stored on the cluster, in the state, or in Pulumi Cloud.",
+  // A migration has both for a while.
+  level: "advisory",
+  severity: "high",
+  remediation: "Exchange an ID token for an access token where it is used.",
+  check({ type, inputs }, { report }) {
+    // The rule login is for these.
+    if (type.startsWith("pulumi:providers:")) return;
+    if (TOKEN_TYPES.test(type)) report("It is an access token, which the state stores.");
+    const files = type.startsWith("kubernetes:") ? [inputs.data, inputs.binaryData].map(fieldsOf) : [];
+    const encoded = files.flatMap((it) => Object.values(it));
+    const decoded = encoded.map((it) => Buffer.from(`${it}`, "base64").toString("latin1"));
+    if (TOKEN.test(JSON.stringify([inputs, decoded]))) report("It contains an access token.");
+    const isEnvironment = /^pulumiservice:.*:Environment$/.test(type) && `${inputs.yaml}`.includes(VARIABLE);
+    if (isEnvironment || hasVariable(inputs)) report(`It sets the variable ${VARIABLE}.`);
+    if (type.startsWith("kubernetes:pulumi.com/") && at(inputs, "spec", "accessTokenSecret") !== undefined) {
+      report("It reads an access token from a Secret (accessTokenSecret).");
+    }
+  },
+};
+
+/** Returns whether an object sets the variable: as a key, or as one of a list of variables with their names. */
+function hasVariable(value: Value | undefined): boolean {
+  if (Array.isArray(value)) return value.some(hasVariable);
+  const fields = fieldsOf(value);
+  const isNamed = Object.values(fields).includes(VARIABLE) && fields.value !== "";
+  return isNamed || Object.entries(fields).some(([key, it]) => (key === VARIABLE && !!it) || hasVariable(it));
+}

@@ -1,0 +1,324 @@
+// The cases of rules.test.ts, one for each branch of a rule and each way around it.
+
+import type { Resource } from "../../policy/rule";
+import { type Fields, UNKNOWN, type Value } from "../../policy/values";
+
+const EKS = "oidc.eks.us-west-2.amazonaws.com/id/A1";
+const GITHUB = "token.actions.githubusercontent.com";
+const TOKEN = `pul-${"0123456789".repeat(4)}`;
+const AUD = "urn:pulumi:org:acme";
+const STS = "sts.amazonaws.com";
+const NAMESPACE = '"kubernetes.io".namespace';
+const NAME = '"kubernetes.io".serviceaccount.name';
+const NAMES = { [NAMESPACE]: "ci", [NAME]: "deployer" };
+const DEPLOYER = "system:serviceaccount:ci:deployer";
+
+/** A resource. Its name is the last word of its type, if it needs no other one. */
+function of(type: string, inputs: Fields, others: Partial<Resource> = {}): Resource {
+  const name = others.name ?? type.split(/[:/]/).at(-1) ?? "";
+  return { urn: `urn:${type}::${name}`, type, name, inputs, ...others };
+}
+
+const allow = (rules: Value, others: Fields = {}): Fields => {
+  return { decision: "allow", tokenType: "team", teamName: "a", rules, ...others };
+};
+const issuer = (policies: Value | undefined, inputs: Fields = {}, others: Partial<Resource> = {}) => {
+  const given = {
+    organization: "acme",
+    url: "https://k8s.example.com",
+    maxExpirationSeconds: 3600,
+    policies,
+  };
+  return of("pulumiservice:index:OidcIssuer", { ...given, ...inputs }, others);
+};
+/** An issuer of EKS that grants ci/deployer a token. */
+const granting = issuer([allow({ ...NAMES, aud: AUD })], { url: `https://${EKS}` });
+/** An issuer that is not known as that of a cluster, with an allow policy. */
+const by = (rules: Fields, inputs: Fields = {}) => [issuer([allow({ aud: AUD, ...rules })], inputs)];
+const github = (rules: Fields, policy: Fields = {}, inputs: Fields = {}) =>
+  issuer([allow(rules, policy)], { url: `https://${GITHUB}`, maxExpirationSeconds: undefined, ...inputs });
+const gitlab = (rules: Fields, policy: Fields = {}) =>
+  github(rules, policy, { url: "https://gitlab.acme.com" });
+const authPolicy = (...policies: Value[]) =>
+  of("pulumiservice:api/auth:Policy", { orgName: "acme", policies });
+const provider = (inputs: Fields) => of("pulumi:providers:pulumiservice", { version: "1.5.0", ...inputs });
+const targeted = (resource: Resource, unaskedProvider: Resource) => ({ ...resource, unaskedProvider });
+
+const role = (statements: Value, inputs: Fields = {}, others: Partial<Resource> = {}) => {
+  const assumeRolePolicy = JSON.stringify({ Version: "2012-10-17", Statement: statements });
+  return of("aws:iam/role:Role", { assumeRolePolicy, ...inputs }, others);
+};
+const oidc = (url: string, Condition?: Fields, others: Fields = {}): Fields => {
+  const Federated = `arn:aws:iam::1:oidc-provider/${url}`;
+  return {
+    Effect: "Allow",
+    Principal: { Federated },
+    Action: "sts:AssumeRoleWithWebIdentity",
+    Condition,
+    ...others,
+  };
+};
+const conditional = (operator: string, sub: Value, aud: Value = STS, url = EKS) =>
+  oidc(url, {
+    [operator]: { [`${url}:sub`]: sub },
+    StringEquals: { [`${url}:aud`]: aud, ...(operator === "StringEquals" && { [`${url}:sub`]: sub }) },
+  });
+const exact = (sub: Value, aud: Value = STS, url = EKS) => conditional("StringEquals", sub, aud, url);
+const like = (sub: Value) => conditional("StringLike", sub);
+const assumed = (Principal: Value | undefined, others: Fields = {}): Fields => ({
+  Effect: "Allow",
+  Principal,
+  Action: "sts:AssumeRole",
+  ...others,
+});
+const variable = (name: string) => `$\{${name}}`;
+
+const CLUSTER_TAG = "aws:RequestTag/eks-cluster-arn";
+const TAGS = {
+  [CLUSTER_TAG]: "arn:aws:eks:us-west-2:1:cluster/demo",
+  "aws:RequestTag/kubernetes-namespace": "ci",
+  "aws:RequestTag/kubernetes-service-account": "deployer",
+};
+const tagged = (tags: Value): Fields =>
+  assumed({ Service: "pods.eks.amazonaws.com" }, { Condition: { StringEquals: tags } });
+const podRole = (tags: Value, outputs: Fields = { arn: "arn:role", name: "r" }) =>
+  role([tagged(tags)], {}, { outputs });
+const ROLE_URN = "urn:aws:iam/role:Role::Role";
+const association = (inputs: Fields = {}, ...sources: string[]) => {
+  const given = { clusterName: "demo", namespace: "ci", serviceAccount: "deployer", roleArn: "arn:role" };
+  const propertyDependencies = { roleArn: sources };
+  return of(
+    "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+    { ...given, ...inputs },
+    { propertyDependencies },
+  );
+};
+const object = (type: string, inputs: Fields, outputs?: Fields) =>
+  of(`kubernetes:${type}`, inputs, outputs && { outputs });
+const account = (annotations?: Fields, existing?: Fields) => {
+  const metadata = { namespace: "ci", name: "deployer" };
+  return object(
+    "core/v1:ServiceAccount",
+    { metadata: { ...metadata, annotations } },
+    { metadata: { ...metadata, annotations: existing } },
+  );
+};
+const configMap = (inputs: Fields, outputs: Fields, namespace = "ci") =>
+  object("core/v1:ConfigMap", { metadata: { namespace }, ...inputs }, outputs);
+const ROLE_ARN = "eks.amazonaws.com/role-arn";
+const having = (outputs: Fields, inputs: Fields = {}) =>
+  role([exact(DEPLOYER)], inputs, { outputs: { name: "r", ...outputs } });
+const attachment = (type: string, inputs: Fields, others: Partial<Resource> = {}) =>
+  of(`aws:iam/${type}:${type}`, inputs, others);
+const BOUNDARY = { "permissions-boundary": { arns: ["arn:b"] } };
+
+/** What it is, the resources, what is reported, and the configuration of the pack. */
+export type Case = [what: string, program: Resource[], expected: string[], configuration?: Fields];
+
+// biome-ignore format: each case is a line
+export const CASES: Record<string, Case[]> = {
+  limits: [
+    ["the longest lifetime", [granting], []],
+    ["a longer one", by(NAMES, { maxExpirationSeconds: 3601 }), ["limits: is 3601 instead of at most 3600. To allow it, change maxExpirationSeconds of \"limits\""]],
+    ["an unlimited one", by(NAMES, { maxExpirationSeconds: 0 }), ["limits: is 0 instead of"]],
+    ["none of a cluster", by(NAMES, { maxExpirationSeconds: undefined }), ["limits: is missing instead of"]],
+    ...[EKS, "oidc-eks.us-west-2.api.aws/id/A", "container.googleapis.com/v1/projects/a/locations/b/clusters/c", "westeurope.oic.prod-aks.azure.com/a/b/"].map((url): Case => [`none of ${url}`, [issuer([], { url: `https://${url}`, maxExpirationSeconds: undefined })], ["limits: is missing instead of"]]),
+    ["any of GitHub", [github({ sub: "repo:acme/infra:*" }), gitlab({ sub: "project_path:acme/*" }, { maxExpirationSeconds: 9000 })], []],
+    ["a longer one by api/auth", [of("pulumiservice:api/auth:OidcIssuer", { orgName: "acme", url: EKS, maxExpiration: 9000 })], ["limits: is 9000"]],
+    ["one by api/auth", [of("pulumiservice:api/auth:OidcIssuer", { orgName: "acme", url: EKS, maxExpiration: 900 })], []],
+    ["a longer one that is allowed", by(NAMES, { maxExpirationSeconds: 7200 }), [], { limits: { maxExpirationSeconds: 7200 } }],
+    ["one that is not known yet", by(NAMES, { maxExpirationSeconds: UNKNOWN }), []],
+    ["one of a cluster that is not known yet", by(NAMES, { url: UNKNOWN, maxExpirationSeconds: 9000 }), []],
+    ["an admin", [issuer([allow({ ...NAMES, aud: AUD }, { authorizedPermissions: ["admin"] })])], ['limits: "ci/deployer" is granted an admin\'s token. To allow it, change organizationAdmins of "limits".']],
+    ["an admin who is allowed", [issuer([allow({ ...NAMES, aud: AUD }, { authorizedPermissions: ["admin"] })])], [], { limits: { organizationAdmins: ["ci/deployer"] } }],
+    ["an admin of GitHub, in any case", [github({ sub: "repo:a" }, { authorizedPermissions: ["standard", "Admin"] })], ['limits: "repo:a"']],
+    ["an admin of GitHub who is allowed", [github({ sub: "repo:a" }, { authorizedPermissions: ["admin"] })], [], { limits: { organizationAdmins: ["repo:a"] } }],
+    ["an admin without a subject", [github({ repository: "a" }, { authorizedPermissions: ["admin"] })], ["limits: repository"]],
+    ["an admin by api/auth", [authPolicy(allow({ sub: "repo:a" }, { authorizedPermissions: ["admin"] }))], ["limits: an admin's token"]],
+    ["an admin who is denied", [github({ sub: "repo:a" }, { decision: "deny", authorizedPermissions: ["admin"] })], []],
+    ["no admin", [github({ sub: "repo:a" }, { authorizedPermissions: ["standard", "billing-admin", "admins"] })], []],
+    ...Object.entries({ teamName: "team:x", roleID: "role:x", userLogin: "user:x", runnerID: "runner:x" }).map(([input, token]): Case => [`a forbidden ${input}`, [github({ sub: "repo:a" }, { [input]: "X" })], [`limits: "repo:a" can be granted a forbidden token: "${token}"`], { limits: { forbidden: [token] } }]),
+    ["a pattern of a forbidden team", [github({ sub: "repo:a" }, { teamName: "*" })], ["limits: team:x"], { limits: { forbidden: ["team:x"] } }],
+    ["another team, and another owner of the name", [github({ sub: "repo:a" }, { teamName: "y", userLogin: "x" })], [], { limits: { forbidden: ["team:x"] } }],
+    ["a listed issuer", [granting], [], { limits: { issuers: ["https://gitlab.com", "https://oidc.eks.us-west-2.amazonaws.com/id/"] } }],
+    ["an issuer that is not listed", [issuer([], { url: "https://oidc.eks.evil.com" })], ['limits: url is "https://oidc.eks.evil.com" instead'], { limits: { issuers: ["oidc.eks"] } }],
+    ["a listed issuer that is not known yet", [issuer([], { url: UNKNOWN })], [], { limits: { issuers: ["x"] } }],
+    ["nothing of an issuer that --target leaves out", [of("pulumiservice:index:OidcIssuer", {})], []],
+  ],
+  "one-service-account": [
+    ["the sub", by({ sub: DEPLOYER }), []],
+    ["the claims beside a pattern of the sub", by({ ...NAMES, sub: "system:serviceaccount:*" }), []],
+    ["an audience with dots", by({ ...NAMES, aud: "https://api.pulumi.com" }), []],
+    ...[
+      { ...NAMES, [NAMESPACE]: "*" }, { ...NAMES, [NAME]: "deploy-?" }, { ...NAMES, [NAME]: "a.b" }, { [NAMESPACE]: "ci" }, { [NAME]: "deployer" }, { "kubernetes.io.namespace": "ci" },
+      ...[`${DEPLOYER}*`, "system:serviceaccount:ci:*", "*", "sys*", "s?stem:serviceaccount:a:b", "s*:ci:deployer", ".".repeat(22)].map((sub) => ({ sub })),
+      ...["system:serviceaccount:a:b:c", "system:serviceaccount:a", "(system):serviceaccount:a:b", "a|system:serviceaccount:a:b", "System:ServiceAccount:a:b"].map((sub) => ({ sub })),
+      {}, { iss: "x" }, { repository: "*" }, { repository: "x", [NAMESPACE]: "ci" }, { repository: "x", sub: "system:serviceaccount:ci:*" },
+    ].map((rules): Case => [JSON.stringify(rules), by(rules), ["one-service-account: An allow policy names no single service account"]]),
+    ["no rules", [issuer([{ decision: "allow" }])], ["one-service-account: An allow policy names no single service account", 'one-service-account: The aud of any service account is missing instead of one audience. To allow it, change requireAudience']],
+    ["no audience", [issuer([allow(NAMES)])], ["one-service-account: The aud of ci/deployer is missing"]],
+    ...["urn:*", "urn:?"].map((aud): Case => [`the audience ${aud}`, by({ ...NAMES, aud }), [`one-service-account: aud of ci/deployer is "${aud}"`]]),
+    ["no audience, which is allowed", [issuer([allow(NAMES)])], [], { "one-service-account": { requireAudience: false } }],
+    ["another subject of EKS", by({ sub: "x" }, { url: `https://${EKS}` }), ["one-service-account: names no single"]],
+    ["another subject beside one of Kubernetes", [issuer([allow({ ...NAMES, aud: AUD }), allow({ sub: "x", aud: AUD })])], ['one-service-account: "x"']],
+    ["anything of GitHub and gitlab.com", [github({ sub: "*" }), github({ aud: "x" }, {}, { url: "https://gitlab.com/" })], []],
+    ["an issuer whose URL only begins like GitHub's", [github({ aud: AUD }, {}, { url: `https://${GITHUB}.evil.com`, maxExpirationSeconds: 60 })], ["one-service-account: names no single"]],
+    ["repositories of GitLab, and workflows", [gitlab({ sub: "project_path:acme/*" }), github({ repository: "acme/infra", job_workflow_ref: "x" })], []],
+    ["a pattern that is too short for a subject", [gitlab({ sub: ".".repeat(20) })], []],
+    ["claims that only look like aud", [gitlab({ haud: "x" }), github({ audx: "y" })], []],
+    ["an issuer whose URL contains that of EKS", [gitlab({ sub: "x" }), github({ sub: "x" }, {}, { url: "https://x.com/oidc.eks.a" }), github({ sub: "x" }, {}, { url: "https://x-oidc.eks.com" })], []],
+    ["anything by api/auth", [authPolicy(allow({ aud: AUD }))], ["one-service-account: names no single", "one-issuer: replaces"]],
+    ["a deny policy", [issuer([{ decision: "deny", rules: { sub: "system:serviceaccount:*" } }])], []],
+    ["rules that are not known yet", [...by({ sub: UNKNOWN }), issuer([allow({ [NAMESPACE]: UNKNOWN, [NAME]: "*" })], { url: "https://b" }, { name: "b" })], []],
+    ["policies that are not known yet, and none", [issuer(UNKNOWN), issuer(undefined, { url: "https://b" }, { name: "b" })], []],
+    ["an owner that is not known yet", [issuer([allow({ aud: AUD, sub: "system:*" }, { teamName: UNKNOWN })])], ["one-service-account: names no single"]],
+  ],
+  "one-issuer": [
+    ...[`https://${EKS}/`, EKS, `HTTPS://${EKS.toUpperCase()}`, `https://${EKS.replace("/id", "//%69d")}`, `https://${EKS.replace(".com", ".com.:443")}`].map((url): Case => [url, [granting, issuer([], { url }, { name: "b" })], ['one-issuer: is also that of "OidcIssuer"']]),
+    ["of api/auth", [granting, of("pulumiservice:api/auth:OidcIssuer", { orgName: "acme", url: EKS, maxExpiration: 60 })], ["one-issuer: is also that of"]],
+    ["in an organization in another case", [granting, issuer([], { url: EKS, organization: "ACME" }, { name: "b" })], ["one-issuer: is also that of"]],
+    ["in another organization", [granting, issuer([], { url: EKS, organization: "b" }, { name: "b" })], []],
+    ["in an organization that is not known yet", ["a", "b"].map((name) => issuer([], { organization: UNKNOWN }, { name })), []],
+    ["whose URLs are not known yet", ["a", "b"].map((name) => issuer([], { url: UNKNOWN }, { name })), []],
+    ["of two clusters", [granting, issuer([allow({ ...NAMES, aud: AUD })], { url: `https://${EKS}2` }, { name: "b" })], []],
+    ["policies of a cluster by api/auth", [authPolicy(allow({ ...NAMES, aud: AUD }))], ["one-issuer: replaces the allow policies"]],
+    ["policies of GitHub by api/auth", [authPolicy(allow({ sub: "repo:a" }))], []],
+  ],
+  login: [
+    ["the login", [provider({ apiUrl: "https://api.pulumi.com/" })], []],
+    ["no apiUrl, and an empty token", [provider({ accessToken: "" })], []],
+    ...["https://evil.example.com", "http://api.pulumi.com", "https://api.pulumi.com.evil.com"].map((apiUrl): Case => [apiUrl, [provider({ apiUrl })], [`login: apiUrl is "${apiUrl}" instead of one of ["https://api.pulumi.com"]. To allow it, change apiUrls`]]),
+    ["a listed apiUrl", [provider({ apiUrl: "https://p.example.com" })], [], { login: { apiUrls: ["https://p.example.com/"] } }],
+    ["an apiUrl that is not known yet", [provider({ apiUrl: UNKNOWN })], []],
+    ["its own token", [provider({ accessToken: TOKEN })], ["login: has an accessToken instead of the login's. To allow it, change allowAccessToken"]],
+    ["its own token, which is allowed", [provider({ accessToken: TOKEN })], [], { login: { allowAccessToken: true } }],
+    ["a provider that --target leaves out", [targeted(granting, provider({ apiUrl: "https://x" }))], ['login: "https://x"']],
+    ["another provider that --target leaves out", [targeted(granting, of("pulumi:providers:aws", { accessToken: "x" }))], []],
+    ["another provider", [of("pulumi:providers:aws", { accessToken: "x", apiUrl: "x" })], []],
+  ],
+  trust: [
+    ["one service account", [granting, role([exact(DEPLOYER)])], []],
+    ["lists of one, a single statement, and another account's provider", [granting, role(oidc(EKS, { StringEquals: { [`${EKS}:sub`]: [DEPLOYER], [`${EKS}:aud`]: [STS] } }, { Principal: { Federated: [`arn:aws-cn:iam::2:oidc-provider/${EKS}`] } }))], []],
+    ["keys in other cases", [granting, role([oidc(EKS, { StringEquals: { [`${EKS}:SUB`]: DEPLOYER, [`${EKS}:Aud`]: STS } })])], []],
+    ["StringLike and ForAnyValue without a pattern", [granting, role([like(DEPLOYER)]), role([conditional("ForAnyValue:StringEquals", DEPLOYER)], {}, { urn: "b" })], []],
+    ["an object, of aws-native", [granting, of("aws-native:iam:Role", { assumeRolePolicyDocument: { Statement: oidc(EKS) } })], [`trust: requires the sub [] and the aud [] instead of one service account and "sts.amazonaws.com", by StringEquals of ${EKS}:sub and :aud.`]],
+    ["a deny statement", [role([oidc(EKS, {}, { Effect: "Deny" })])], []],
+    ...["*", "system:serviceaccount:*", "system:serviceaccount:*:x", "system:serviceaccount:c?:x", "sys*:ci:x"].map((sub): Case => [sub, [role([like(sub)])], [`trust: the sub ["${sub}"]`]]),
+    ["a prefix before the subject", [role([exact(`x${DEPLOYER}`)])], ["trust: the sub"]],
+    ["a colon more", [role([exact(`${DEPLOYER}:x`)])], ["trust: the sub"]],
+    ["any beside one", [role([like([DEPLOYER, "*"])])], ["trust: the sub"]],
+    ["a policy variable", [role([exact(variable(`${EKS}:sub`))])], ["trust: the sub"]],
+    ["a policy variable as a name", [role([exact(`system:serviceaccount:ci:${variable("x")}`)])], ["trust: the sub"]],
+    ["no condition", [role([oidc(EKS)])], ["trust: the sub [] and the aud []"]],
+    ["another provider beside that of the cluster", [role([oidc(EKS, {}, { Principal: { Federated: ["arn:aws:iam::1:oidc-provider/x", `arn:aws:iam::1:oidc-provider/${EKS}`] } })])], ["trust: the sub []"]],
+    ["keys of another provider", [role([oidc(EKS, { StringEquals: { "x:sub": DEPLOYER, "x:aud": STS } })])], ["trust: the sub []"]],
+    ...["StringEqualsIfExists", "StringNotEquals", "ForAllValues:StringEquals"].map((operator): Case => [operator, [role([oidc(EKS, { [operator]: { [`${EKS}:sub`]: DEPLOYER, [`${EKS}:aud`]: STS } })])], ["trust: the sub []"]]),
+    ...[AUD, [STS, AUD], []].map((aud): Case => [`the audience ${JSON.stringify(aud)}`, [granting, role([exact(DEPLOYER, aud)])], ["trust: the aud"]]),
+    ["a pattern that can be one with a token", [granting, role([like("system:serviceaccount:ci:deploy*")])], ["trust: the sub"]],
+    ["a pattern beside one with a token", [granting, role([like([DEPLOYER, "system:serviceaccount:ci:x*"])])], ["trust: the sub"]],
+    ["two, one of which is granted a token", [granting, role([exact([DEPLOYER, "system:serviceaccount:ci:b"])])], ["trust: the sub"]],
+    ["two without a token", [granting, role([exact(["system:serviceaccount:ci:a", "system:serviceaccount:ci:b"])])], []],
+    ["a name that is granted a token on another cluster", [granting, role([like("system:serviceaccount:ci:*")].map((it) => JSON.parse(JSON.stringify(it).replaceAll(EKS, `${EKS}2`))))], ["other-trust: the sub"]],
+    ["a second statement for another service account", [granting, role([exact(DEPLOYER), exact("system:serviceaccount:ci:b")])], [`trust: ci/deployer, which is granted a token, shares it with ["arn:aws:iam::1:oidc-provider/${EKS}"]`]],
+    ...[{ AWS: "arn:aws:iam::1:root" }, { Service: "ec2.amazonaws.com" }, { Service: "pods.eks.amazonaws.com" }].map((principal): Case => [`a second statement for ${JSON.stringify(principal)}`, [granting, role([assumed(principal), exact(DEPLOYER)])], ["trust: instead of with no one. To allow it, change alsoTrusted"]]),
+    ["a second statement that is allowed", [granting, role([exact(DEPLOYER), assumed({ AWS: ["arn:a", "arn:b"] })])], [], { trust: { alsoTrusted: ["arn:a", "arn:b"] } }],
+    ["a second statement of which one principal is allowed", [granting, role([exact(DEPLOYER), assumed({ AWS: ["arn:a", "arn:b"] })])], ["trust: shares it with"], { trust: { alsoTrusted: ["arn:a"] } }],
+    ["a second statement for the same service account", [granting, podRole(TAGS), role([exact(DEPLOYER), exact(DEPLOYER, STS, `${EKS}2`), tagged(TAGS)], {}, { urn: "b" })], []],
+    ["a second statement of a role by EKS Pod Identity", [granting, role([tagged(TAGS), assumed({ AWS: "arn:a" })])], ["trust: shares it with"]],
+    ["a second statement without a token", [role([exact(DEPLOYER), assumed({ AWS: "arn:a" })])], []],
+    ["a cluster that is not of EKS", [...by(NAMES), role([oidc("k8s.example.com")])], ["trust: the sub []"]],
+    ["before its issuer", [role([oidc("k8s.example.com")]), ...by(NAMES)], ["trust: The role Role: Its trust policy requires the sub []"]],
+    ["shared before its issuer", [role([exact(DEPLOYER), assumed({ AWS: "arn:a" })]), granting], ["trust: The role Role: ci/deployer"]],
+    ["before its issuer, and known already", [role([like("*")]), granting], ["trust: Its trust policy"]],
+    ["before an issuer without policies", [role([oidc("k8s.example.com")]), issuer([])], []],
+    ["GitHub, which is registered, too", [github({ sub: "repo:acme/*" }), role([oidc(GITHUB)])], []],
+    ["not known yet", [of("aws:iam/role:Role", { assumeRolePolicy: UNKNOWN }), of("aws-native:iam:Role", { assumeRolePolicyDocument: { Statement: [oidc(UNKNOWN)] } })], []],
+    ["anyone", [role(assumed("*"))], ["trust: Anyone can assume it"]],
+    ["anyone of AWS", [role([assumed({ AWS: ["*"] })])], ["trust: Anyone can assume it"]],
+    ["all but some", [role([{ Effect: "Allow", NotPrincipal: { AWS: "x" }, Action: "sts:AssumeRole" }])], ["trust: Anyone can assume it"]],
+    ["anyone with an empty condition", [role([assumed("*", { Condition: {} })])], ["trust: Anyone can assume it"]],
+    ["anyone of an organization", [role([assumed("*", { Condition: { StringEquals: { "aws:PrincipalOrgID": "o" } } })])], []],
+    ...[{ Action: "sts:AssumeRoleWithWebIdentity" }, { Action: ["sts:TagSession", "sts:*"] }, { Action: undefined, NotAction: "x" }].map((action): Case => [`anyone with a condition by ${JSON.stringify(action)}`, [role([assumed("*", { Condition: { StringEquals: { a: "b" } }, ...action })])], ["trust: Anyone can assume it"]]),
+    ["other roles", [role([oidc("saml")]), role([assumed({ Service: "ec2.amazonaws.com" })]), role([assumed({ Federated: "arn:aws:iam::1:saml-provider/x" })])], []],
+  ],
+  "other-trust": [
+    ["a pattern in a namespace", [granting, role([like("system:serviceaccount:kube-system:efs-csi-*")])], ["other-trust: the sub"]],
+    ["a pattern that only begins like one with a token", [granting, role([like("system:serviceaccount:ci:deployer-*")])], ["other-trust: the sub"]],
+    ["no audience", [role([exact("system:serviceaccount:kube-system:x", [])])], ["other-trust: the aud []"]],
+    ["a role of another program", [granting, association({ roleArn: "arn:other" })], ['other-trust: ci/deployer, which is granted a token, uses "arn:other"']],
+    ["a role of another program, by an annotation", [granting, account({ [ROLE_ARN]: "arn:other" })], ["other-trust: uses"]],
+    ["a role of the program", [granting, having({ arn: "arn:role" }), account({ [ROLE_ARN]: "arn:role" })], []],
+    ["a role that is not known yet", [granting, account({ [ROLE_ARN]: UNKNOWN })], []],
+    ["of a service account without a token", [object("core/v1:ServiceAccount", { metadata: { name: "x", annotations: { [ROLE_ARN]: "arn:other" } } })], []],
+    ["no role", [granting, account()], []],
+  ],
+  "pod-identity": [
+    ["the three tags", [granting, podRole(TAGS), association()], []],
+    ["tags of a cluster that is not known yet", [granting, podRole(TAGS, {}), association({ roleArn: UNKNOWN, clusterName: UNKNOWN }, ROLE_URN)], []],
+    ...Object.entries(TAGS).flatMap(([tag, value]): Case[] => [
+      [`another ${tag}`, [granting, podRole({ ...TAGS, [tag]: "x" }), association()], ["pod-identity: The role of ci/deployer requires"]],
+      [`no ${tag}`, [granting, podRole({ ...TAGS, [tag]: undefined }), association({ clusterName: UNKNOWN })], ["pod-identity: The role of ci/deployer requires"]],
+      [`a list of ${tag}`, [granting, podRole({ ...TAGS, [tag]: [value, value.replace("demo", "x")] }), association()], ["pod-identity: The role of ci/deployer requires"]],
+      [`a pattern of ${tag}`, [granting, podRole({ ...TAGS, [tag]: `*${value}` }), association()], ["pod-identity: The role of ci/deployer requires"]],
+    ]),
+    ["a cluster whose name only ends like it", [granting, podRole({ ...TAGS, [CLUSTER_TAG]: "arn:aws:eks:us-west-2:1:cluster/x/demo" }), association()], ["pod-identity: instead of its cluster, namespace, and name"]],
+    ["none, in a preview", [granting, podRole({}, {}), association({ roleArn: UNKNOWN }, ROLE_URN)], ["pod-identity: The role of ci/deployer"]],
+    ["none, of an association of aws-native", [granting, podRole({}), of("aws-native:eks:PodIdentityAssociation", association().inputs)], ["pod-identity: The role of ci/deployer"]],
+    ["none of a role that another uses", [granting, podRole({}, {}), association({ roleArn: UNKNOWN })], []],
+    ["none, by IRSA", [granting, podRole({}), account({ [ROLE_ARN]: "arn:role" })], []],
+    ["none, and no token", [podRole({}), association()], []],
+    ["none for another service", [granting, role([assumed({ Service: "x" })], {}, { outputs: { arn: "arn:role" } }), association()], []],
+  ],
+  "permissions-boundary": [
+    ["a listed one", [role([exact(DEPLOYER)], { permissionsBoundary: "arn:b" })], [], BOUNDARY],
+    ["none", [role([exact(DEPLOYER)])], ['permissions-boundary: is missing instead of one of ["arn:b"]. To allow it, change arns'], BOUNDARY],
+    ["another one of EKS Pod Identity", [role([tagged(TAGS)], { permissionsBoundary: "arn:c" })], ['permissions-boundary: is "arn:c"'], BOUNDARY],
+    ["not known yet", [role([exact(DEPLOYER)], { permissionsBoundary: UNKNOWN })], [], BOUNDARY],
+    ["none of another role", [role([assumed({ Service: "ec2.amazonaws.com" })])], [], BOUNDARY],
+    ["none, and nothing is configured", [role([exact(DEPLOYER)])], []],
+  ],
+  "not-ignored": [
+    ...["policies", "policies[0].rules", '["url"]', "maxExpirationSeconds", "maxExpiration", "*"].map((path): Case => [path, [{ ...granting, ignoreChanges: ["thumbprints", path] }], [`not-ignored: It ignores changes of ${JSON.stringify(path)}`]]),
+    ["thumbprints, and what only begins like policies", [{ ...granting, ignoreChanges: ["thumbprints", "policiesOf"] }], []],
+    ["policies of GitHub", [{ ...github({ sub: "repo:a" }), ignoreChanges: ["policies"] }], []],
+    ...["assumeRolePolicy", "assumeRolePolicyDocument"].map((path): Case => [path, [{ ...podRole(TAGS), ignoreChanges: [path] }], ["not-ignored: It ignores"]]),
+    ["tags of a role", [{ ...podRole(TAGS), ignoreChanges: ["tags"] }], []],
+    ["a trust policy of another role", [{ ...role([]), ignoreChanges: ["assumeRolePolicy"] }], []],
+  ],
+  "no-stored-token": [
+    ...["index:AccessToken", "index:TeamAccessToken", "index:OrgAccessToken", "api/tokens:TeamToken"].map((type): Case => [type, [of(`pulumiservice:${type}`, { teamName: "a" })], ["no-stored-token: It is an access token"]]),
+    ["in any resource", [of("pulumi:index:Stash", { input: TOKEN })], ["no-stored-token: contains an access token"]],
+    ...["data", "binaryData"].map((files): Case => [`encoded in ${files}`, [object("core/v1:Secret", { [files]: { a: Buffer.from(TOKEN).toString("base64") } })], ["no-stored-token: contains"]]),
+    ["as an example", [object("core/v1:ConfigMap", { data: { README: `pul-${"0".repeat(40)}` } })], []],
+    ["as a variable", [object("apps/v1:Deployment", { spec: [{ name: "PULUMI_ACCESS_TOKEN", valueFrom: {} }] })], ["no-stored-token: It sets the variable"]],
+    ["as an empty variable", [object("apps/v1:Deployment", { spec: [{ name: "PULUMI_ACCESS_TOKEN", value: "" }] })], []],
+    ["as a key", [of("pulumiservice:index:DeploymentSettings", { env: { PULUMI_ACCESS_TOKEN: "x" } })], ["no-stored-token: It sets the variable"]],
+    ["as an empty key", [object("core/v1:Secret", { stringData: { PULUMI_ACCESS_TOKEN: "" } })], []],
+    ...["index", "api/esc"].map((module): Case => [`in an environment of ${module}`, [of(`pulumiservice:${module}:Environment`, { yaml: "PULUMI_ACCESS_TOKEN: x" })], ["no-stored-token: It sets the variable"]]),
+    ["the name of the variable", [object("core/v1:ConfigMap", { data: { script: "echo $PULUMI_ACCESS_TOKEN" } })], []],
+    ["of the operator", [object("pulumi.com/v1:Stack", { spec: { accessTokenSecret: "a" } })], ["no-stored-token: accessTokenSecret"]],
+    ["another object with an accessTokenSecret", [object("example.com/v1:Stack", { spec: { accessTokenSecret: "a" } })], []],
+  ],
+  "beside-the-program": [
+    ["files", [granting, configMap({ data: { a: "" } }, { data: { a: "", b: "" }, binaryData: { c: "" } })], ['beside-the-program: It also has the file "b", "c".']],
+    ["files in another namespace", [granting, configMap({}, { data: { a: "" } }, "cicd")], []],
+    ["files that are not known yet", [granting, configMap({ data: UNKNOWN }, { data: { b: "" } })], []],
+    ["files of another object", [granting, object("core/v1:Secret", { metadata: { namespace: "ci" }, data: {} }, { data: { b: "" } })], []],
+    ...[ROLE_ARN, "iam.amazonaws.com/role", "iam.gke.io/gcp-service-account", "azure.workload.identity/client-id", "azure.workload.identity/tenant-id"].map((annotation): Case => [annotation, [granting, account({}, { [annotation]: "x" })], [`beside-the-program: It also has the annotation "${annotation}"`]]),
+    ["annotations that are no identity", [granting, account({}, { "eks.amazonaws.com/skip-containers": "x", [`x.${ROLE_ARN}`]: "x", [`${ROLE_ARN}s`]: "x" })], []],
+    ["an identity of a service account without a token", [account({}, { [ROLE_ARN]: "x" })], []],
+  ],
+  "attached-policies": [
+    ["others", [granting, having({ managedPolicyArns: ["arn:a"], inlinePolicies: [{ name: "b" }, { name: "" }] })], ['attached-policies: It also has the policies ["arn:a","b"]. To allow it, change allowed']],
+    ["others that are allowed", [granting, having({ managedPolicyArns: ["arn:a"] })], [], { "attached-policies": { allowed: ["arn:a"] } }],
+    ["an ARN that begins like one of others", [granting, having({ managedPolicyArns: ["arn:a"] })], ["attached-policies: arn:a"], { "attached-policies": { allowed: ["arn:ab"] } }],
+    ["of the role itself", [granting, having({ managedPolicyArns: ["arn:a"], inlinePolicies: [{ name: "b" }] }, { managedPolicyArns: ["arn:a"], inlinePolicies: [{ name: "b" }] })], []],
+    ...["role", "roleName"].map((input): Case => [`by its name as ${input}`, [granting, having({ managedPolicyArns: ["arn:a"] }), attachment("rolePolicyAttachment", { [input]: "r", policyArn: "arn:a" })], []]),
+    ["by its name in a list", [granting, having({ managedPolicyArns: ["arn:a"] }), attachment("policyAttachment", { roles: ["q", "r"], policyArn: "arn:a" })], []],
+    ["by the source of its name", [granting, having({ inlinePolicies: [{ name: "b" }] }), attachment("rolePolicy", { role: UNKNOWN }, { outputs: { name: "b" }, propertyDependencies: { role: [ROLE_URN] } })], []],
+    ["to another role", [granting, having({ managedPolicyArns: ["arn:a"] }), attachment("rolePolicyAttachment", { role: "s", policyArn: "arn:a" })], ["attached-policies: arn:a"]],
+    ["by another resource", [granting, having({ managedPolicyArns: ["arn:a"] }), of("custom:index:Policy", { role: "r", policyArn: "arn:a" })], ["attached-policies: arn:a"]],
+    ["of a role without a token", [having({ managedPolicyArns: ["arn:a"] })], []],
+    ["what is not known yet", [granting, role([exact(DEPLOYER)])], []],
+  ],
+};

@@ -1,0 +1,54 @@
+// The pages name rules and settings of the policy pack, and no others.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { policies, runRules } from "../../policy/runRules";
+import { read, sectionOf } from "../support/project";
+
+const NAMES = policies.map(({ name }) => name);
+
+test("docs/policy.md has each promise, and each former rule once", () => {
+  const page = read("docs/policy.md");
+  for (const { name, description } of policies)
+    assert.ok(page.includes(`- **\`${name}\`**: ${description}`), name);
+  const [, former = ""] = /\| before \| now \|\n(.*?)\n\n/s.exec(page) ?? [];
+  const rows = former
+    .split("\n")
+    .slice(1)
+    .map((row) =>
+      row
+        .split("|")
+        .slice(1, 3)
+        .map((it) => it.match(/[\w-]{3,}/g)),
+    );
+  const before = rows.flatMap(([names]) => names ?? []);
+  assert.deepEqual(before.length, new Set(before).size);
+  for (const [, now] of rows) assert.ok([...NAMES, "none"].includes(`${now}`), `${now}`);
+});
+
+test("docs/policy.md configures what exists", () => {
+  for (const [, json = ""] of read("docs/policy.md").matchAll(/```json\n(.*?)```/gs))
+    runRules([], JSON.parse(json));
+  const table = sectionOf(read("docs/policy.md"), "## Allow more");
+  for (const { name, settings = {} } of policies) {
+    const row = table.split("\n").find((it) => it.startsWith(`| \`${name}\``)) ?? "";
+    for (const setting of Object.keys(settings))
+      assert.ok(row.includes(`\`${setting}\``), `${name}.${setting}`);
+  }
+  assert.doesNotThrow(() => runRules([], JSON.parse(read("policy/drift.json"))));
+});
+
+test("docs/SECURITY.md names the mandatory rules, and no others", () => {
+  const threats = sectionOf(read("docs/SECURITY.md"), "## Threats");
+  const [sentence = ""] = /With \[the policy pack\].*?\.\n/s.exec(threats) ?? [];
+  const mandatory = policies.filter(({ level }) => level === "mandatory").map(({ name }) => name);
+  assert.deepEqual(
+    [...sentence.matchAll(/`([\w-]+)`/g)].map(([, name]) => name),
+    mandatory,
+  );
+});
+
+test("the picture of npm start names each rule", () => {
+  const picture = read("docs/npm-start.svg").replaceAll(/<[^>]*>|\n| /g, "");
+  assert.ok(picture.includes(`${NAMES.length}hold:${NAMES.join(",")}.`), picture.slice(-900));
+});
