@@ -22,17 +22,14 @@ export function serve(): void {
 
 /** Checks the names in the configuration. The SDK drops those that no rule has: only the engine's request has them. */
 function checkConfiguration(): void {
-  const { configure } = AnalyzerService;
-  const { requestDeserialize } = configure;
-  configure.requestDeserialize = (bytes) => {
+  const { requestDeserialize } = AnalyzerService.configure;
+  AnalyzerService.configure.requestDeserialize = (bytes) => {
     const request = requestDeserialize(bytes);
     const map = request.getPolicyconfigMap();
     // Where the SDK reads it, it answers the engine with an error.
     request.getPolicyconfigMap = () => {
       const given: Fields = {};
-      map.forEach((it, name) => {
-        given[name] = it.getProperties()?.toJavaScript();
-      });
+      map.forEach((it, name) => void Object.assign(given, { [name]: it.getProperties()?.toJavaScript() }));
       requireKnownNames(policies, given);
       return map;
     };
@@ -43,8 +40,7 @@ function checkConfiguration(): void {
 function resourcePolicy(rule: Rule): ResourceValidationPolicy {
   return {
     ...metadataOf(rule),
-    async validateResource({ urn, type, name, props, opts, provider, getConfig }, report) {
-      const { ignoreChanges } = opts;
+    async validateResource({ urn, type, name, props, opts: { ignoreChanges }, provider, getConfig }, report) {
       const resource: Resource = { urn, type, name, inputs: await plain(props), ignoreChanges };
       if (provider && !program.has(provider.urn)) {
         resource.unaskedProvider = { type: provider.type, inputs: await plain(provider.props) };

@@ -33,8 +33,7 @@ function trustOf({ type, inputs }: Resource, program: Resource[]): Trust[] {
     // Whatever AWS account a provider is in.
     const urls = providers.flatMap((it) => it.split(":oidc-provider/")[1] ?? []);
     const issuers = urls.filter((it) => isOfCluster(it, program));
-    const services = stringsOf(at(statement, "Principal", "Service"));
-    const isPodIdentity = services.includes("pods.eks.amazonaws.com");
+    const isPodIdentity = stringsOf(at(statement, "Principal", "Service")).includes("pods.eks.amazonaws.com");
     return { statement, issuers, isPodIdentity, account: accountIn(statement, issuers) };
   });
 }
@@ -55,9 +54,7 @@ function required(statement: Value, key: string): string[] {
 }
 
 /** Returns whether a value has no pattern and no policy variable. */
-function isLiteral(value: string): boolean {
-  return !/[*?$]/.test(value);
-}
+const isLiteral = (value: string) => !/[*?$]/.test(value);
 
 /** Returns whether service accounts can assume a role. */
 export function isOfServiceAccounts(role: Resource, program: Resource[]): boolean {
@@ -82,21 +79,27 @@ function problemsOf(role: Resource, program: Resource[], alsoTrusted: string[] =
       continue;
     }
     for (const issuer of issuers) addProblemsOf(statement, issuer, program, problems);
-    if (grantee === undefined || account === grantee) continue;
-    const principals = Object.values(fieldsOf(at(statement, "Principal"))).flatMap(stringsOf);
+    if (grantee === undefined) continue;
+    const isElsewhere = issuers.some((it) => !accountsOf(program, it).includes(grantee));
+    if (account === grantee && isElsewhere) problems.advisory.push(`It trusts ${textOf(issuers)}, too.`);
+    if (account === grantee) continue;
+    const principals = principalsIn(statement);
     if (principals.every((it) => alsoTrusted.includes(it))) continue;
-    const others = `${textOf(principals)} instead of with no one`;
-    const advice = 'To allow it, change alsoTrusted of "trust".';
-    problems.mandatory.push(`${grantee}, which is granted a token, shares it with ${others}. ${advice}`);
+    const found = `${grantee}, which is granted a token, shares it with ${textOf(principals)}`;
+    problems.mandatory.push(`${found} instead of no one. To allow it, change alsoTrusted of "trust".`);
   }
   return problems;
 }
 
+/** Returns whom a statement trusts. Without a principal, it has a NotPrincipal, which is anyone else. */
+function principalsIn(statement: Value): string[] {
+  const principal = at(statement, "Principal") ?? "*";
+  return [principal, ...Object.values(fieldsOf(principal))].flatMap(stringsOf);
+}
+
 /** Returns whether anyone can assume a role: a condition can limit accounts of AWS, but not who issues ID tokens. */
 function trustsAnyone(statement: Value): boolean {
-  // Without a principal, it has a NotPrincipal, which is anyone else.
-  const principal = at(statement, "Principal") ?? "*";
-  const isAny = [principal, ...Object.values(fieldsOf(principal))].flatMap(stringsOf).includes("*");
+  const isAny = principalsIn(statement).includes("*");
   const isLimited = Object.keys(fieldsOf(at(statement, "Condition"))).length > 0;
   const actions = JSON.stringify(at(statement, "Action") ?? "*");
   return isAny && (!isLimited || /WebIdentity|SAML|\*/i.test(actions));

@@ -8,9 +8,8 @@ import type { Fields } from "./values";
 export { policies } from "./index";
 export type { Resource as RegisteredResource } from "./rule";
 
-/** What breaks a promise. */
+/** What breaks the promise of a rule, which is its policy. */
 export interface Violation {
-  /** The name of the rule. */
   policy: string;
   description: string;
   level: Level;

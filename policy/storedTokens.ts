@@ -20,8 +20,7 @@ export const noStoredToken: Rule = {
     if (type.startsWith("pulumi:providers:")) return;
     if (TOKEN_TYPES.test(type)) report("It is an access token, which the state stores.");
     const files = type.startsWith("kubernetes:") ? [inputs.data, inputs.binaryData].map(fieldsOf) : [];
-    const encoded = files.flatMap((it) => Object.values(it));
-    const decoded = encoded.map((it) => Buffer.from(`${it}`, "base64").toString("latin1"));
+    const decoded = files.flatMap(Object.values).map((it) => Buffer.from(`${it}`, "base64").toString());
     if (TOKEN.test(JSON.stringify([inputs, decoded]))) report("It contains an access token.");
     const isEnvironment = /^pulumiservice:.*:Environment$/.test(type) && `${inputs.yaml}`.includes(VARIABLE);
     if (isEnvironment || hasVariable(inputs)) report(`It sets the variable ${VARIABLE}.`);

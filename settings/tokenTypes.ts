@@ -1,6 +1,6 @@
 // The types of access token: a table with the settings of each and the default command of its Job, and two functions for its
-// owner in the allow policy and its scope in the token exchange. The emulated Pulumi Cloud and the policy pack have their own
-// copies on purpose.
+// owner in the allow policy and its scope in the token exchange. The emulated Pulumi Cloud has its own copy
+// on purpose.
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";

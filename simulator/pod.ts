@@ -15,9 +15,9 @@ export interface PodRun {
   log: string[];
 }
 
-const SCRIPT = "exchange-token.sh";
+/** The files that the exchange script reads, and the script: scripts/exchange-token.sh. */
 const FILES = [
-  SCRIPT,
+  "exchange-token.sh",
   "organization",
   "tokenType",
   "tokenScope",
@@ -43,7 +43,7 @@ export function runExchange(
       if (FILES.includes(name)) writeFileSync(join(root, name), content);
     }
     // By bash, since the temporary directory can have the mount option noexec.
-    return runContainer(["bash", join(root, SCRIPT), "true"], root);
+    return runContainer(["bash", join(root, "exchange-token.sh"), "true"], root);
   });
 }
 

@@ -164,14 +164,12 @@ export function denialOf(
     const failed = Object.entries(rules).filter(([path, pattern]) => {
       return !isAssumed(path) && !matchesClaim(pattern, claimAt(claims, path), matchesLists);
     });
-    return { rules, failed };
+    // The caller has most likely meant the policy that names it or, if none does, the one that fails in the fewest rules.
+    const distance = failed.length + 100 * failed.filter(([path]) => [NAMESPACE, NAME].includes(path)).length;
+    return { rules, failed, distance };
   });
   if (compared.some(({ failed }) => failed.length === 0)) return undefined;
-
-  // The caller has most likely meant the policy that names it or, if none does, the one that fails in the fewest rules.
-  const rank = ({ failed }: (typeof compared)[number]) =>
-    failed.length + 100 * failed.filter(([path]) => path === NAMESPACE || path === NAME).length;
-  const [closest] = compared.toSorted((a, b) => rank(a) - rank(b));
+  const [closest] = compared.toSorted((a, b) => a.distance - b.distance);
   if (!closest)
     return `no allow policy is for a token of the type ${asked.tokenType} with the scope "${asked.scope}"`;
   const why = closest.failed.map(([path, pattern]) => {

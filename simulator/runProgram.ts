@@ -25,6 +25,8 @@ export interface RegisteredAccount extends Account {
   files: Record<string, string>;
 }
 
+type Created = Pick<pulumi.runtime.MockResourceArgs, "type" | "name" | "inputs"> & { outputs: object };
+
 /** What a stack has that does not set them. */
 export const ORGANIZATION = "acme";
 export const REGION = "us-west-2";
@@ -43,7 +45,7 @@ export async function runProgram(
   for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
   process.env.PULUMI_CREDENTIALS_PATH = __dirname;
 
-  const registered: Registered[] = [];
+  const registered: Created[] = [];
   await pulumi.runtime.setMocks(mocksOf(region, issuerUrl, registered), project, stack, true, ORGANIZATION);
   pulumi.runtime.setAllConfig(config, secretKeys);
   const ignored = new Map<string, string[]>();
@@ -73,56 +75,52 @@ export async function runProgram(
   const inputsOf = (type: string) => registered.filter((it) => it.type === type).map(({ inputs }) => inputs);
   const [component] = inputsOf("eks-pulumi-oidc:index:PulumiCloudAccess");
   const [issuer] = inputsOf("pulumiservice:index:OidcIssuer");
-  if (!component || !issuer)
-    throw new Error("The program registers no PulumiCloudAccess with an OIDC issuer.");
-  const configMaps = inputsOf("kubernetes:core/v1:ConfigMap");
-  const accounts = component.serviceAccounts.map((account: Account): RegisteredAccount => {
-    const id = `${account.namespace}/${account.name}`;
-    const { data = {} } =
-      configMaps.find(({ metadata: it }) => `${it.namespace}/${it.name}` === `${id}-pulumi-token-exchange`) ??
-      {};
-    return { ...account, id, files: data };
+  const configMaps = inputsOf("kubernetes:core/v1:ConfigMap").map(({ metadata, data }) => {
+    return [`${metadata.namespace}/${metadata.name}`, data] as const;
   });
-  const resources = registered.map(({ type, name, inputs, outputs }) => {
-    const urn = `urn:pulumi:${stack}::${project}::${type}::${name}`;
-    return { urn, type, name, inputs, outputs, ignoreChanges: ignored.get(`${type}::${name}`) ?? [] };
+  const filesOf = new Map<string, Record<string, string>>(configMaps);
+  const accounts = (component?.serviceAccounts ?? []).map((account: Account): RegisteredAccount => {
+    const id = `${account.namespace}/${account.name}`;
+    return { ...account, id, files: filesOf.get(`${id}-pulumi-token-exchange`) ?? {} };
+  });
+  const resources = registered.map((created) => {
+    const typeAndName = `${created.type}::${created.name}`;
+    const urn = `urn:pulumi:${stack}::${project}::${typeAndName}`;
+    return { ...created, urn, ignoreChanges: ignored.get(typeAndName) ?? [] };
   });
   // Without what is undefined, as the engine sends them.
   return { accounts, issuer, grants, warnings, resources: JSON.parse(JSON.stringify(resources)) };
 }
 
-type Registered = pulumi.runtime.MockResourceArgs & { outputs: object };
-
 /** Returns an AWS account with the cluster, and one store for every kind of resource. */
-function mocksOf(region: string, issuerUrl: string, registered: Registered[]): pulumi.runtime.Mocks {
+function mocksOf(region: string, issuer: string, registered: Created[]): pulumi.runtime.Mocks {
   const iam = "arn:aws:iam::123456789012";
-  const oidcProviderArn = `${iam}:oidc-provider/${issuerUrl.replace("https://", "")}`;
-  const cluster = {
-    arn: `arn:aws:eks:${region}:123456789012:cluster/simulated`,
-    endpoint: "https://127.0.0.1",
-  };
+  const oidcProvider = { arn: `${iam}:oidc-provider/${issuer.replace("https://", "")}` };
   const certificateAuthority = { data: "YQ==" };
+  const cluster = {
+    ...{ arn: `arn:aws:eks:${region}:123456789012:cluster/simulated`, endpoint: "https://127.0.0.1" },
+    ...{ name: "simulated", region, version: "1.36", identities: [{ oidcs: [{ issuer }] }] },
+    ...{ certificateAuthorities: [certificateAuthority], certificateAuthority },
+  };
   const answers: Record<string, object> = {
-    "aws:eks/getCluster:getCluster": {
-      ...{ ...cluster, region, version: "1.36", certificateAuthorities: [certificateAuthority] },
-      identities: [{ oidcs: [{ issuer: issuerUrl }] }],
-    },
+    "aws:eks/getCluster:getCluster": cluster,
     "aws:index/getRegion:getRegion": { region },
-    "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": { arn: oidcProviderArn },
+    "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": oidcProvider,
   };
   return {
     call: ({ token }) => answers[token] ?? {},
-    newResource(args) {
-      const { type, name, inputs, id } = args;
-      // What the program reads of roles, of a Stash, and of a new cluster.
-      const arn = type.endsWith(":OpenIdConnectProvider") ? oidcProviderArn : `${iam}:role/${name}`;
-      const ofCluster = {
-        eksCluster: { ...cluster, name, certificateAuthority },
-        oidcProviderUrl: issuerUrl,
+    newResource({ type, name, inputs, id }) {
+      // What the program reads of a role, of a Stash, of a new cluster, and of its IAM OIDC provider.
+      const read = {
+        name,
+        arn: `${iam}:role/${name}`,
+        output: inputs.input,
+        eksCluster: cluster,
+        oidcProviderUrl: issuer,
       };
-      const outputs = { name, arn, output: inputs.input, ...ofCluster, ...inputs };
+      const outputs = { ...read, ...(type.endsWith(":OpenIdConnectProvider") && oidcProvider), ...inputs };
       // What has an ID exists already, and is only read.
-      if (!id) registered.push({ ...args, outputs });
+      if (!id) registered.push({ type, name, inputs, outputs });
       return { id: id || name, state: outputs };
     },
   };

@@ -38,29 +38,22 @@ export async function simulateStack(
       throw inStackFile(error, stack);
     });
     const answers = await askForTokens(run, cluster, progressOf(run.accounts.length));
-    const ofPolicies = file.replace(/\.yaml$/, ".policy.json");
+    const configuration = file.replace(/\.yaml$/, ".policy.json");
     // JSON is YAML.
-    const violations = runRules(
-      run.resources,
-      existsSync(ofPolicies) ? Object(readYaml(ofPolicies).content) : {},
-    );
+    const configured = existsSync(configuration) ? Object(readYaml(configuration).content) : {};
+    const violations = runRules(run.resources, configured);
+    print("", ...accountLines(answers, run.grants, stack), "", ...unlistedLines(answers));
+    print(...guardrailLines(violations));
+    for (const note of [...notesOn(stack), ...run.warnings]) print("", ...wrap(`Note: ${note}`, "  "));
 
-    print(
-      "",
-      ...accountLines(answers, run.grants, stack),
-      "",
-      ...unlistedLines(answers),
-      ...guardrailLines(violations),
-    );
-    const notes = [...notesOn(stack), ...run.warnings];
-    if (notes.length > 0) print("", ...notes.flatMap((note) => wrap(`Note: ${note}`, "  ")));
     const right = answers.filter(
       ({ own, unlisted }) => own.result === "granted" && unlisted.result === "denied",
     );
-    const isRight = right.length === answers.length && !violations.some(({ level }) => level === "mandatory");
-    const verdict = `${right.length} of ${answers.length} tokens: granted to their service account, denied to an unlisted one.`;
+    const isBroken = violations.some(({ level }) => level === "mandatory");
+    const isRight = right.length === answers.length && !isBroken;
+    const verdict = `${right.length} of ${answers.length} tokens are granted to their service account only.`;
     print("", paint(isRight ? "green" : "red", isRight ? verdict : `Not as the settings say: ${verdict}`));
-    print("", paint("bold", "This was a simulation. It cannot know:"), ...unknownLines(answers, stack));
+    print("", paint("bold", "This was a simulation. It cannot know:"), ...unknownLines(answers));
     return isRight ? 0 : 1;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

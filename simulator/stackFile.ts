@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { isMap, isNode, isPair, isScalar, isSeq, LineCounter, parseDocument, type Scalar, visit } from "yaml";
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, type Scalar, visit } from "yaml";
 import { isObject } from "../kubernetes/plainObject";
 
 export interface StackFile {
@@ -126,11 +126,9 @@ export function readYaml(path: string): { content: unknown; lineOf(path: Path): 
   const text = readFileSync(path, "utf8");
   const lineCounter = new LineCounter();
   // Merge keys as in Pulumi. Pretty errors would repeat the line, which can contain an encrypted value.
-  const options = { schema: "core", merge: true, lineCounter, prettyErrors: false } as const;
-  const document = parseDocument(text, options);
-  const lineAt = (position = 0) => lineCounter.linePos(position).line;
-  const fail = (position: number | undefined, message: string) => {
-    throw new Error(`${basename(path)}:${lineAt(position)}: ${message}`);
+  const document = parseDocument(text, { schema: "core", merge: true, lineCounter, prettyErrors: false });
+  const fail = (position: number, message: string) => {
+    throw new Error(`${basename(path)}:${lineCounter.linePos(position).line}: ${message}`);
   };
   for (const { pos, message } of document.errors) {
     const isShifted = /^ *- /.test(text.slice(pos[0]));
@@ -138,31 +136,27 @@ export function readYaml(path: string): { content: unknown; lineOf(path: Path): 
   }
   visit(document, {
     Scalar(_key, node) {
-      const advice = "as another value. Quote it, or write a plain decimal number.";
-      if (isReadDifferently(node)) fail(node.range?.[0], `Pulumi could read ${node.source} ${advice}`);
+      if (!isReadDifferently(node)) return;
+      fail(
+        node.range?.[0] ?? 0,
+        `Pulumi could read ${node.source} as another value. Quote it, or write a plain number.`,
+      );
     },
   });
-  const config = isMap(document.contents) ? document.get("config") : undefined;
-  return { content: document.toJS(), lineOf: (steps) => lineAt(positionAt(config, steps)) };
+  return {
+    content: document.toJS(),
+    lineOf: (steps) => lineCounter.linePos(positionIn(document, ["config", ...steps])).line,
+  };
 }
 
-/**
- * Returns the position of the last step of a path that a value has, or of the first encrypted value in it: the program only knows
- * which setting contains one.
- */
-function positionAt(value: unknown, path: Path): number | undefined {
-  let position: number | undefined;
-  for (const step of path) {
-    const items: unknown[] = isSeq(value) || isMap(value) ? value.items : [];
-    const pair = items.find((it) => isPair(it) && isScalar(it.key) && String(it.key.value) === String(step));
-    value = isPair(pair) ? pair.value : isSeq(value) ? items[Number(step)] : undefined;
-    const node = isPair(pair) ? pair.key : value;
-    position = isNode(node) ? node.range?.[0] : position;
-  }
-  const encrypted: (number | undefined)[] = [];
-  if (isNode(value))
-    visit(value, { Map: (_key, map) => void (map.has("secure") && encrypted.push(map.range?.[0])) });
-  return encrypted[0] ?? position;
+/** Returns the position of the last step of a path that a document has. */
+function positionIn(document: Document, path: Path): number {
+  const parent = document.getIn(path.slice(0, -1), true);
+  const pair =
+    isMap(parent) && parent.items.find(({ key }) => isScalar(key) && String(key.value) === path.at(-1));
+  const node = pair ? pair.key : document.getIn(path, true);
+  if (isNode(node)) return node.range?.[0] ?? 0;
+  return path.length > 1 ? positionIn(document, path.slice(0, -1)) : 0;
 }
 
 /**

@@ -27,10 +27,12 @@ import {
   stackOfProgram,
   startEngine,
 } from "../environment/engineStack";
+
 import { type Cli, missingCli, pathOf } from "../environment/pulumiCli";
 import type { Simulation, SimulationOptions } from "../environment/simulation";
 import { startCluster } from "../environment/stack";
-import { PACK, violationsIn } from "../policy/pack";
+import { allowing, PACK, violationsIn } from "../policy/pack";
+
 import { blocksOf, ROOT, read } from "../support/project";
 
 const missingYaml =
@@ -56,9 +58,6 @@ exports.containerservice = {
     return pulumi.output({ kubeconfigs: [{ value: Buffer.from("key of an administrator").toString("base64") }] });
   },
 };`;
-
-/** What makes additions beside the program mandatory violations. */
-const DRIFT = ["--policy-pack-config", join(ROOT, "policy", "drift.json")];
 
 /** A program with a component for each issuer in ISSUERS. */
 const TWO_COMPONENTS = `
@@ -148,6 +147,7 @@ describe("the package of the component", { skip: missingCli }, () => {
   test("a program in YAML", { skip: missingYaml }, async (t) => {
     const stack = await stackOf(t, { "Pulumi.yaml": stringify({ name: "platform", runtime: "yaml" }) });
     const { simulation, directory, pulumi, up } = stack;
+    const pack = [...PACK, ...(await allowing(directory, simulation.pulumiCloud.apiUrl))];
     const write = (changes: object) =>
       writeFile(join(directory, "Pulumi.yaml"), programInYaml(simulation, changes));
 
@@ -160,7 +160,7 @@ describe("the package of the component", { skip: missingCli }, () => {
           { ...entry, name: "app", teamName: "team-a" },
         ];
         await write({ serviceAccounts });
-        const preview = succeeded(await pulumi("preview", ...PACK));
+        const preview = succeeded(await pulumi("preview", ...pack));
         assert.match(preview.stdout, /^ +team-a\/app +: "team:team-a, 3600 s"$/m);
         assert.match(preview.stdout, /^ +team-a\/deployer: "team:known after the update, 3600 s"$/m);
         assert.deepEqual(violationsIn(preview), []);
@@ -187,12 +187,17 @@ describe("the package of the component", { skip: missingCli }, () => {
 
     await t.test("creates what its preview says, and exists as its program says", async () => {
       await write({});
-      assert.deepEqual(violationsIn(succeeded(await pulumi("preview", ...PACK))), []);
-      assert.deepEqual(violationsIn(succeeded(await up(...PACK))), []);
+      assert.deepEqual(violationsIn(succeeded(await pulumi("preview", ...pack))), []);
+      assert.deepEqual(violationsIn(succeeded(await up(...pack))), []);
       assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED]);
 
       // Its provider has in its inputs what the real one adds to them.
-      const existing = await pulumi("preview", "--refresh", "--expect-no-changes", ...PACK, ...DRIFT);
+      const drift = await allowing(
+        directory,
+        simulation.pulumiCloud.apiUrl,
+        JSON.parse(read("policy/drift.json")),
+      );
+      const existing = await pulumi("preview", "--refresh", "--expect-no-changes", ...PACK, ...drift);
       assert.deepEqual(violationsIn(succeeded(existing)), []);
     });
   });
@@ -286,7 +291,9 @@ describe("the package of the component", { skip: missingCli }, () => {
     };
     await writeFile(join(stack.directory, "Pulumi.dev.yaml"), stringify({ config }));
 
-    const preview = succeeded(await stack.pulumi("preview", "--json", ...PACK));
+    const withoutAudience = { "one-service-account": { requireAudience: false } };
+    const pack = [...PACK, ...(await allowing(stack.directory, given.pulumiApiUrl, withoutAudience))];
+    const preview = succeeded(await stack.pulumi("preview", "--json", ...pack));
     const { steps } = JSON.parse(preview.stdout);
     const component = steps.find(({ urn }: { urn: string }) => urn.includes(":PulumiCloudAccess::"));
     const { serviceAccounts, ...settings } = component.newState.inputs;

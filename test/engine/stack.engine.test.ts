@@ -36,8 +36,10 @@ const FIFTH = {
 // The parts of a test depend on those before them.
 describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   test("manages four service accounts of four token types in three namespaces", async (t) => {
-    const settings = { serviceAccounts: FOUR, createNamespaces: NAMESPACES };
-    const { simulation, cli, directory, pulumi, set, up } = await emptyStack(t, settings);
+    const { simulation, cli, directory, pulumi, set, up } = await emptyStack(t, {
+      serviceAccounts: FOUR,
+      createNamespaces: NAMESPACES,
+    });
     const { aws: existing } = simulation.existing();
     succeeded(await up());
     const fifth = "default/pulumi-service-account";
@@ -275,9 +277,8 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
   });
 
   test("previews the template's settings, whose login stops an update until it is replaced", async (t) => {
-    const settings = TEMPLATE_SETTINGS;
-    const options = { cluster: { name: settings.clusterName, hasOidcProvider: true } };
-    const { simulation, pulumi, up } = await emptyStack(t, settings, options);
+    const settings = { serviceAccounts: [{ ...FIFTH, tokenType: "personal", userLogin: "sample-login" }] };
+    const { simulation, pulumi, up } = await emptyStack(t, settings);
     const { screen } = succeeded(await pulumi("preview"));
     assert.match(screen, /userLogin = "sample-login": is the template's\. .* An update stops here\./);
     failed(

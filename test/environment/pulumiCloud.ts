@@ -1,4 +1,4 @@
-// The emulated Pulumi Cloud as engine tests need it: the registration of OIDC issuers, and the exchange of the simulator.
+// The emulated Pulumi Cloud of engine tests: its OIDC issuers, as the provider registers them. The token exchange is that of `npm start`.
 //
 // Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed":
 // simulator/README.md.
@@ -82,16 +82,18 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
 
+  /** Returns the issuer that an organization has registered, with its keys. */
+  function issuerOf(organization: string, url?: string) {
+    const [id = "", issuer] = find(organization, url) ?? [];
+    const keys = keySets.get(id);
+    return issuer && keys && { ...issuer, keys };
+  }
+
   async function exchangeToken(form: URLSearchParams): Promise<Reply> {
-    const issuerOf = (organization: string, url?: string) => {
-      const [id = "", issuer] = find(organization, url) ?? [];
-      const keys = keySets.get(id);
-      return issuer && keys && { ...issuer, keys };
-    };
-    const { status, body, granted, denial = "" } = await exchange(form, issuerOf, options);
+    const { status, body, denial, granted } = await exchange(form, issuerOf, options);
     if (granted) accessTokens.set(granted.accessToken, granted);
-    exchanges.push({ status, reason: denial });
-    return { status, body };
+    exchanges.push({ status, reason: denial ?? `${granted?.tokenType} token` });
+    return { status, body: body ?? {} };
   }
 
   async function reply(request: IncomingMessage): Promise<Reply> {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { SETTINGS_FILES } from "../../kubernetes/tokenVolume";
 import { PROVIDER_VERSION } from "../../oidcIssuer";
@@ -87,4 +87,21 @@ test("`npm sbom` lists what the project contains", () => {
   });
   const names = JSON.parse(stdout || "{}").components?.map(({ name }: { name: string }) => name);
   assert.ok(names?.includes("@pulumi/pulumi"), stderr);
+});
+
+test("imports go down only", () => {
+  for (const [room, allowed] of Object.entries({
+    ".": /^(?!simulator|policy|test)/,
+    settings: /^(settings|kubernetes)\//,
+    kubernetes: /^kubernetes\//,
+    // An organization can publish the directory.
+    policy: /^policy\//,
+    simulator: /^(simulator|policy)\/|^index$|^settings\/(problems|account)$|^kubernetes\/plainObject$/,
+  })) {
+    const files = filesWith(/\.ts$/).filter((file) => dirname(file) === room);
+    for (const file of files) {
+      const imports = read(file).matchAll(/(?:from|require\(|import) ?"(\.[^"]*)"/g);
+      for (const [, path = ""] of imports) assert.match(join(room, path), allowed, file);
+    }
+  }
 });

@@ -21,17 +21,19 @@ const VALUES = [
   ...["_", "a", "-", ".5", "e5"].flatMap((end) => NUMBERS.map((number) => number + end)),
 ];
 
-test("the engine passes the settings of a stack as the simulator does", { skip: missingCli }, async (t) => {
+test("the engine passes the settings of a stack as the simulator does", {
+  skip: missingCli,
+}, async (t) => {
   const cli = openCli("");
   t.after(cli.remove);
   const directory = join(cli.directory, "values");
   const file = join(directory, "Pulumi.dev.yaml");
-  mkdirSync(directory);
-  writeFileSync(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
+  await mkdir(directory);
+  await writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
   succeeded(await cli.pulumi(directory, "stack", "init", "dev"));
-  const encryption = readFileSync(file, "utf8");
-  function simulated(settings: string[]): Record<string, string> {
-    writeFileSync(file, [encryption, "config:", ...settings.map((it) => `  ${it}`), ""].join("\n"));
+  const encryption = await readFile(file, "utf8");
+  async function simulated(settings: string[]): Promise<Record<string, string>> {
+    await writeFile(file, [encryption, "config:", ...settings.map((it) => `  ${it}`), ""].join("\n"));
     return readStackFile(directory, file).config;
   }
 
@@ -46,7 +48,7 @@ test("the engine passes the settings of a stack as the simulator does", { skip: 
   const read = VALUES.filter(isRead).map((value, index) => `key${index}: ${value}`);
   assert.ok(read.length > 40);
 
-  const expected = simulated(read);
+  const expected = await simulated(read);
   const { stdout } = succeeded(await cli.pulumi(directory, "config", "--json"));
   const passed: Record<string, { value: string }> = JSON.parse(stdout);
   assert.deepEqual(
