@@ -3,8 +3,9 @@
 # then until the Stack is ready; if one is not ready within an hour, it stops. Requires kubectl.
 #
 # Usage: patch-stacks.sh FILE NAMESPACE STACK...
-# FILE: the patch, such as turn-off.yaml
+# FILE: the patch, such as turn-off.yaml. In it, STACK and SERVICE_ACCOUNT are placeholders for the Stack and its service account.
 set -euo pipefail
+trap 'exit 255' ERR # ends xargs, too
 
 if [[ $# -lt 3 ]]; then
   echo "Usage: patch-stacks.sh FILE NAMESPACE STACK..." >&2
@@ -15,6 +16,8 @@ file=$1 namespace=$2
 for stack in "${@:3}"; do
   # A Stack whose last update has failed is not ready, but is patched, too: the patch can be the way back.
   bash "$(dirname "$0")/wait-for-update.sh" "$namespace" "$stack"
-  kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch-file "$file"
+  account=$(kubectl get stacks.pulumi.com "$stack" --namespace "$namespace" --output jsonpath='{.spec.serviceAccountName}')
+  patch=$(sed "s/SERVICE_ACCOUNT/${account:-default}/; s/STACK/$stack/" "$file")
+  kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch "$patch"
   kubectl wait stacks.pulumi.com "$stack" --namespace "$namespace" --for condition=Ready --timeout 1h
 done

@@ -4,6 +4,7 @@
 #
 # Usage: replace-pods.sh NAMESPACE STACK...
 set -euo pipefail
+trap 'exit 255' ERR # ends xargs, too
 
 if [[ $# -lt 2 ]]; then
   echo "Usage: replace-pods.sh NAMESPACE STACK..." >&2

@@ -21,7 +21,7 @@ const [TYPESCRIPT, PYTHON, KIND, EXISTING] = [
 ].map((file) => read(`examples/component/${file}`)) as [string, string, string, string];
 
 const FLEET = read("examples/fleet/cluster/Main.yaml");
-const STAGES = ["dev", "prod"];
+const STAGES = ["dev", "staging", "prod"];
 
 const filesIn = (directory: string) => readdirSync(join(ROOT, "examples", "fleet", directory));
 
@@ -69,13 +69,15 @@ test("the program for an existing cluster repeats the component's defaults, or g
   });
 });
 
-test("the program of a fleet is the one for an existing cluster, with three settings as values, and the lists of each stage", () => {
+test("the program of a fleet is the one for an existing cluster, with four settings as values, and the lists of each stage", () => {
   const { config: existing, resources, variables, outputs } = parse(EXISTING);
   const { maxExpirationSeconds, audienceRule, permissionsBoundaryArn: _boundary, ...settings } = existing;
-  const { permissionsBoundaryArn } = parse(FLEET).resources.access.properties;
+  // By the stack: clusters of a stage can have the same name in two regions.
+  const { permissionsBoundaryArn, issuerName } = parse(FLEET).resources.access.properties;
   Object.assign(resources.access.properties, {
     ...defaultsOf({ maxExpirationSeconds, audienceRule }),
     permissionsBoundaryArn,
+    issuerName,
   });
   const { default: _, ...createNamespaces } = settings.createNamespaces;
   assert.deepEqual(parse(FLEET), {

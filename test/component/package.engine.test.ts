@@ -302,11 +302,12 @@ describe("the package of the component", { skip: missingCli }, () => {
   });
 
   test("a stage of examples/fleet", { skip: missingYaml || missingWorkflows }, async (t) => {
-    const { simulation, cli, fleet, directory, pulumi, deploy } = await stageOf(t, "dev", "dev-us-1");
+    const stage = "dev";
+    const { simulation, cli, fleet, directory, pulumi, deploy } = await stageOf(t, stage, "dev-us-1");
     const before = simulation.existing();
 
     await t.test("is a directory of a repository that is complete, but for pipeline.json", async () => {
-      for (const it of ["dev", "prod"]) {
+      for (const it of ["dev", "staging", "prod"]) {
         const project = parse(await readFile(join(fleet, it, "Pulumi.yaml"), "utf8"));
         assert.match(project.packages["eks-pulumi-oidc"], /component@[0-9a-f]{40}$/);
       }
@@ -333,46 +334,77 @@ describe("the package of the component", { skip: missingCli }, () => {
         const commands = blocksOf(read("docs/clusters.md")).find(({ info }) => info === "bash new-stage");
         const run = ["bash", "-euo", "pipefail", "-c", commands?.text ?? assert.fail()] as const;
         succeeded(await cli.run(fleet, ...run));
-        assert.deepEqual(await readdir(join(fleet, "staging")), ["Pulumi.yaml"]);
-        const { name, config } = parse(await readFile(join(fleet, "staging", "Pulumi.yaml"), "utf8"));
-        assert.equal(name, "clusters-staging");
-        assert.equal(config.serviceAccounts.default[0].teamName, "team-a-staging");
+        assert.deepEqual(await readdir(join(fleet, "test")), ["Pulumi.yaml"]);
+        const { name, config } = parse(await readFile(join(fleet, "test", "Pulumi.yaml"), "utf8"));
+        assert.equal(name, "clusters-test");
+        assert.equal(config.serviceAccounts.default[0].teamName, "team-a-test");
       },
     );
 
-    await t.test("gets the newest component and its policy pack by the documented commands", async () => {
-      const commands = blocksOf(read("docs/clusters.md")).find(({ info }) => info === "bash upgrade");
-      const file = join(directory, "Pulumi.yaml");
-      const before = await readFile(file, "utf8");
-      const [commit = assert.fail()] = /(?<=component@)[0-9a-f]{40}/.exec(before) ?? [];
-      await writeFile(file, before.replace(commit, "0".repeat(40)));
-      const pipeline = join(fleet, ".github", "pipeline.json");
-      const stacks = [{ directory: "dev" }, { directory: "prod" }];
-      await writeFile(pipeline, JSON.stringify({ stacks }));
+    await t.test(
+      "gets the newest component and its policy pack by the documented commands, and the next stage from it",
+      async () => {
+        const pages = blocksOf(read("docs/clusters.md"));
+        const upgrade = async (mark: string) => {
+          const { text = assert.fail() } = pages.find(({ info }) => info === mark) ?? {};
+          succeeded(await cli.run(fleet, "bash", "-euo", "pipefail", "-c", text));
+        };
+        const fileOf = (it: string) => join(fleet, it, "Pulumi.yaml");
+        const before = await readFile(fileOf(stage), "utf8");
+        const later = await readFile(fileOf("staging"), "utf8");
+        const [commit = assert.fail()] = /(?<=component@)[0-9a-f]{40}/.exec(before) ?? [];
+        const old = "0".repeat(40);
+        for (const it of [stage, "staging"]) {
+          await writeFile(fileOf(it), (it === stage ? before : later).replace(commit, old));
+        }
+        await upgrade("bash upgrade");
+        assert.equal(await readFile(fileOf(stage), "utf8"), before);
+        assert.deepEqual(await readdir(join(fleet, ".github")), ["CODEOWNERS", "workflows"]);
 
-      const run = ["bash", "-euo", "pipefail", "-c", commands?.text ?? assert.fail()] as const;
-      succeeded(await cli.run(fleet, ...run));
-      assert.equal(await readFile(file, "utf8"), before);
-      const policyPack = { repository: "OWNER/eks-pulumi-oidc", ref: commit };
-      const upgraded = { stacks: [{ directory: "dev", policyPack }, { directory: "prod" }] };
-      assert.deepEqual(JSON.parse(await readFile(pipeline, "utf8")), upgraded);
-    });
+        const pipeline = join(fleet, ".github", "pipeline.json");
+        const none = { directory: "staging", policyPack: "none" };
+        const stacks = [{ directory: stage }, { directory: "staging" }, none, { directory: "prod" }];
+        await writeFile(pipeline, JSON.stringify({ stacks }));
+        await upgrade("bash upgrade");
+        const policyPack = { repository: "OWNER/eks-pulumi-oidc", ref: commit };
+        const [ofStage, ...others] = stacks;
+        const upgraded = [{ ...ofStage, policyPack }, ...others];
+        assert.deepEqual(JSON.parse(await readFile(pipeline, "utf8")), { stacks: upgraded });
+        assert.equal(await readFile(fileOf("staging"), "utf8"), later.replace(commit, old));
 
-    await t.test("takes settings from its cluster's file, but none that production owns", async () => {
-      const file = join(directory, "Pulumi.dev-us-1.yaml");
-      const before = await readFile(file, "utf8");
-      const { config } = parse(before);
-      const ignored = { maxExpirationSeconds: 7200, audienceRule: false, permissionsBoundaryArn: "arn" };
-      const given = { createNamespaces: ["team-a"], rolePath: "/pulumi/", ...ignored };
-      await writeFile(file, stringify({ config: { ...config, ...given } }));
+        await upgrade("bash later-stage");
+        assert.equal(await readFile(fileOf("staging"), "utf8"), later);
+        const [, next, ...rest] = upgraded;
+        assert.deepEqual(JSON.parse(await readFile(pipeline, "utf8")), {
+          stacks: [upgraded[0], { ...next, policyPack }, ...rest],
+        });
+        await writeFile(pipeline, JSON.stringify({ policyPack: "none", stacks }));
+        await upgrade("bash upgrade");
+        assert.deepEqual(JSON.parse(await readFile(pipeline, "utf8")), { policyPack: "none", stacks });
+      },
+    );
 
-      const preview = succeeded(await pulumi("preview", ...PACK));
-      assert.match(preview.stdout, / ~ .*:PulumiCloudAccess .*\[diff: .*\]$/m);
-      const [, diff] = /:PulumiCloudAccess .*\[diff: (.*)\]$/m.exec(preview.stdout) ?? [];
-      assert.equal(diff, "~createNamespaces,rolePath");
-      assert.deepEqual(violationsIn(preview), []);
-      await writeFile(file, before);
-    });
+    await t.test(
+      "takes its lists and settings from its cluster's file, but none that production owns",
+      async () => {
+        const file = join(directory, "Pulumi.dev-us-1.yaml");
+        const before = await readFile(file, "utf8");
+        const { config } = parse(before);
+        const ignored = { maxExpirationSeconds: 7200, audienceRule: false, permissionsBoundaryArn: "arn" };
+        const list = [{ namespace: "ops", name: "drift", tokenType: "organization" }];
+        const lists = { createNamespaces: ["ops"], serviceAccounts: list };
+        const given = { ...lists, rolePath: "/pulumi/", ...ignored };
+        await writeFile(file, stringify({ config: { ...config, ...given } }));
+
+        const preview = succeeded(await pulumi("preview", ...PACK));
+        assert.match(preview.stdout, / ~ .*:PulumiCloudAccess .*\[diff: .*\]$/m);
+        const [, diff] = /:PulumiCloudAccess .*\[diff: (.*)\]$/m.exec(preview.stdout) ?? [];
+        assert.equal(diff, "~createNamespaces,rolePath,serviceAccounts");
+        assert.match(preview.stdout, /^ +\+ ops\/drift *: "organization, 3600 s"$/m);
+        assert.deepEqual(violationsIn(preview), []);
+        await writeFile(file, before);
+      },
+    );
 
     await t.test("has the names of the roles as outputs", async () => {
       const { stdout } = succeeded(await pulumi("stack", "output", "serviceAccounts", "--json"));
@@ -478,9 +510,9 @@ async function stageOf(t: TestContext, stage: string, cluster: string) {
   succeeded(await pulumi("stack", "init", cluster));
   /** Deploys the stage by the commands of the page. A state in files knows only one organization, and the package runs already. */
   const deploy = () => {
-    const inStage = `cd "$(git rev-parse --show-toplevel)/${stage}"\n`;
-    const commands = page.find(({ info, text }) => info === "bash stage" && text.startsWith(inStage));
+    const commands = page.find(({ info }) => info === "bash stage");
     const script = commands?.text
+      .replace(/^stage=.*/, `stage=${stage}`)
       .replace('"acme/', `"organization/clusters-${stage}/`)
       .replace("pulumi install\n", "")
       .replace("|| break", "|| exit");

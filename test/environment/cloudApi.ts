@@ -2,6 +2,7 @@
 
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
+import { createGunzip } from "node:zlib";
 import { type Reply, startServer } from "../../simulator/pulumiCloud";
 import { ACCESS_TOKEN } from "../support/script";
 import type { PulumiCloud } from "./pulumiCloud";
@@ -13,7 +14,10 @@ export async function serveCloudApi(cloud: PulumiCloud) {
     const isAdmin = request.headers.authorization === `token ${ACCESS_TOKEN}`;
     if (!isAdmin && request.url !== SPECIFICATION_PATH) return forward(request, cloud);
 
-    const answer = answerAdmin(cloud, call) ?? (await changeIssuer(cloud, call));
+    const answer =
+      answerAdmin(cloud, call) ??
+      (await changeIssuer(cloud, call)) ??
+      (await changePolicies(cloud, call, request));
     return answer ?? { status: 404, body: { code: 404, message: "Not Found" } };
   });
 }
@@ -93,6 +97,27 @@ async function changeIssuer(cloud: PulumiCloud, call: string): Promise<Reply | u
   return undefined;
 }
 
+/**
+ * Replaces the policies of an issuer: UpdateAuthPolicy in provider/pkg/cloud/spec.json of pulumi/pulumi-pulumiservice at dc76a018.
+ *
+ * @returns undefined for an unknown endpoint or issuer.
+ */
+async function changePolicies(
+  cloud: PulumiCloud,
+  call: string,
+  request: IncomingMessage,
+): Promise<Reply | undefined> {
+  const [, organization, uuid] = /^PATCH \/api\/orgs\/([^/]+)\/auth\/policies\/of-([^/]+)$/.exec(call) ?? [];
+  const id = `${organization}/${uuid}`;
+  if (!cloud.existing().includes(id)) return undefined;
+  // The CLI compresses it.
+  const { policies = [] } = JSON.parse(await text(request.pipe(createGunzip())));
+  if (policies.length === 0) {
+    return { status: 400, body: { code: 400, message: "policy definition can not be empty" } };
+  }
+  return { status: 200, body: policyBody({ id, registration: await cloud.update(id, { policies }) }) };
+}
+
 const SPECIFICATION_PATH = "/api/openapi/pulumi-spec.json";
 const JSON_CONTENT = { "application/json": { schema: { type: "object" } } };
 const operation = (operationId: string) => ({ operationId, responses: { 200: { content: JSON_CONTENT } } });
@@ -111,6 +136,7 @@ const SPECIFICATION = {
       post: operation("RegenerateThumbprints"),
     },
     "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
+    "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
     "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
     "/api/orgs/{orgName}/roles/{roleID}": { get: operation("GetRole") },
   },

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -18,9 +19,9 @@ import {
   startApiServer,
 } from "../environment/apiServer";
 import { podObject } from "../environment/pods";
-import { defineStacks, patchStack } from "../environment/stackResources";
+import { defineStacks } from "../environment/stackResources";
 import { missingJq } from "../support/programs";
-import { commandsWith, read } from "../support/project";
+import { codeIn, commandsWith, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/team-a/stacks";
@@ -58,11 +59,22 @@ const OTHER_STACKS = {
 /** How long a script of the page sleeps before it asks again, and in which it would go on. */
 const SECONDS_OF_LOOP = 3;
 
+/** What the service account of the Stacks has, besides what is copied. */
+const OTHER_ANNOTATIONS = { "argocd.argoproj.io/tracking-id": "team-a:/ServiceAccount:team-a/app" };
+const COPIED = {
+  annotations: { "eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/app" },
+  imagePullSecrets: [{ name: "registry" }],
+};
+
 // Each test continues where the one before it has ended.
 describe("the commands of docs/operator.md", { skip: missingApiServer || missingJq }, () => {
   let server: ApiServer;
+  /** Where the commands run. */
+  let directory: string;
 
   before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "operator-page-"));
+    await symlink(join(ROOT, "examples"), join(directory, "examples"));
     server = await startApiServer();
     await defineStacks(server);
     for (const namespace of ["team-a", "team-b"]) await server.createNamespace(namespace);
@@ -72,25 +84,51 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await server.kubectl(["apply", "--filename=-"], shared);
     for (const name of ["app", "web"]) await create(stack(name, { ...WITH_TOKEN, envRefs: STORED }));
   });
-  after(() => server?.close());
+  after(async () => {
+    await server?.close();
+    await rm(directory, { recursive: true, force: true });
+  });
 
   const create = (object: object) => server.kubectl(["create", "--filename=-"], object);
 
   /** Runs the commands of the page that contain a string, and returns what they print. */
-  const run = (text: string) => server.shell(commandsWith(PAGE, text));
+  const run = (text: string) => server.shell(commandsWith(PAGE, text), { cwd: directory });
 
-  /** Runs a script of the page, which has these first arguments there, and returns what it prints. */
-  function runScript(name: string, documented: string[], ...more: string[]): Promise<string> {
-    const path = `examples/operator/${name}`;
-    assert.ok(PAGE.includes(["bash", path, ...documented].join(" ")));
-    return server.shell(`bash ${path} "$@"`, { args: [...documented, ...more] });
+  /** Runs the command of the page that applies a patch to the Stacks in stacks.txt. */
+  function runPatch(name: string): Promise<string> {
+    const [command = "", ...others] = codeIn(PAGE, "bash").filter((block) => block.includes(`/${name} `));
+    assert.match(command, /^xargs -L1 bash examples\/operator\/patch-stacks\.sh .* <stacks\.txt\n$/);
+    assert.deepEqual([...new Set(others)], others.length > 0 ? [command] : []);
+    return server.shell(command, { cwd: directory });
   }
+
+  /** Runs commands of the page, while every Stack becomes ready after each change. */
+  async function withOperator(commands: Promise<string>): Promise<string> {
+    let isRunning = true;
+    const reports = (async () => {
+      while (isRunning) {
+        for (const name of ["app", "web", "job"]) await report(name, "ready");
+        await sleep(100);
+      }
+    })();
+    try {
+      return await commands;
+    } finally {
+      isRunning = false;
+      await reports;
+    }
+  }
+
+  const listStacks = (...names: string[]) =>
+    writeFile(join(directory, "stacks.txt"), names.map((name) => `team-a\t${name}\n`).join(""));
 
   const linesIn = (output: string) => output.split("\n").filter(Boolean).sort();
 
   /** Returns what a script of the page lists. */
   async function listedBy(name: string): Promise<string[]> {
-    return linesIn(await runScript(name, []));
+    const command = `bash examples/operator/${name}`;
+    assert.ok(PAGE.includes(command));
+    return linesIn(await server.shell(command));
   }
 
   const stackOf = async (name: string) => (await server.request("GET", `${STACKS_PATH}/${name}`)).body;
@@ -105,10 +143,10 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await server.request("PATCH", `${STACKS_PATH}/${name}/status`, status, "application/merge-patch+json");
   }
 
-  /** Patches a Stack, without the waits of the script, and returns its spec. */
-  function specAfter(patch: string) {
-    commandsWith(PAGE, `patch-stacks.sh examples/operator/${patch} team-a app`);
-    return patchStack(server, patch);
+  /** Patches the Stacks in stacks.txt, and returns the spec of the first one. */
+  async function specAfter(patch: string) {
+    await withOperator(runPatch(patch));
+    return specOf("app");
   }
 
   test("list what contains a token, without the token", async () => {
@@ -176,15 +214,107 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await server.kubectl(["delete", "cronjobs", "--all", "--namespace=team-a"]);
   });
 
-  test("list the pods of the service account, replace that of the only Stack, and request an update", async () => {
-    const pods = "/api/v1/namespaces/team-a/pods";
-    await server.create(pods, podObject({ serviceAccountName: "app" }, "app-workspace-0"));
-    await server.create(pods, podObject({ serviceAccountName: "deployer" }, "deployer"));
-    assert.match(await run("get pods"), /^POD +IMAGES *\napp-workspace-0 +example\.com\/image:1 *\n$/);
+  test("write each Stack to stacks.txt once", async () => {
+    await run(">stacks.txt");
+    assert.equal(await readFile(join(directory, "stacks.txt"), "utf8"), "team-a\tapp\nteam-a\tweb\n");
+  });
 
-    await run("kubectl annotate stacks");
-    assert.equal((await server.request("GET", `${pods}/app-workspace-0`)).status, 404);
-    assert.ok((await stackOf("app")).metadata?.annotations?.["pulumi.com/reconciliation-request"]);
+  test("give each Stack a service account with the permissions and EKS annotations of its present one", async () => {
+    const { annotations, imagePullSecrets } = COPIED;
+    const account = { metadata: { annotations: { ...annotations, ...OTHER_ANNOTATIONS } }, imagePullSecrets };
+    const path = "/api/v1/namespaces/team-a/serviceaccounts";
+    await server.request("PATCH", `${path}/app`, account, "application/merge-patch+json");
+    const bind = (kind: string, name: string, options: string[]) =>
+      server.kubectl(["create", kind, name, ...options]);
+    const toDelegator = "--clusterrole=system:auth-delegator";
+    await bind("clusterrolebinding", "delegators", [toDelegator, "--serviceaccount=team-a:app"]);
+    await bind("clusterrolebinding", "others", ["--clusterrole=edit", "--serviceaccount=team-a:deployer"]);
+    const viewers = [
+      "--clusterrole=system:aggregate-to-view",
+      "--serviceaccount=team-a:app",
+      "--namespace=team-b",
+    ];
+    await bind("rolebinding", "viewers", viewers);
+    await bind("rolebinding", "editors", [
+      "--clusterrole=system:aggregate-to-edit",
+      "--serviceaccount=team-a:default",
+      "--namespace=team-a",
+    ]);
+    await create(stack("job", {}));
+    await listStacks("app", "web", "job");
+
+    await run("print-service-accounts.sh");
+    const { body } = await server.request("GET", `${path}/web`);
+    assert.deepEqual(body.imagePullSecrets, imagePullSecrets);
+    const { "kubectl.kubernetes.io/last-applied-configuration": _, ...copied } =
+      body.metadata?.annotations ?? {};
+    assert.deepEqual(copied, annotations);
+
+    const may = async (name: string, resourceAttributes: object) => {
+      const spec = { user: `system:serviceaccount:team-a:${name}`, resourceAttributes };
+      const reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+      return (await server.create(reviews, { spec })).status.allowed;
+    };
+    const reviewTokens = { verb: "create", group: "authentication.k8s.io", resource: "tokenreviews" };
+    const view = { verb: "list", resource: "configmaps", namespace: "team-b" };
+    const edit = { verb: "create", resource: "configmaps", namespace: "team-a" };
+    for (const [name, ...expected] of [
+      ["app", true, true, false],
+      ["web", true, true, false],
+      ["job", false, false, true],
+    ] as const) {
+      const allowed = [await may(name, reviewTokens), await may(name, view), await may(name, edit)];
+      assert.deepEqual(allowed, expected, name);
+    }
+  });
+
+  test("create no second binding for a Stack that already has its service account", async () => {
+    const { items } = JSON.parse(await server.kubectl(["get", "clusterrolebindings", "--output=json"]));
+    const names = items.map(({ metadata }: { metadata: { name: string } }) => metadata.name);
+    assert.deepEqual(
+      names.filter((name: string) => name.startsWith("team-a:")),
+      ["team-a:web:delegators"],
+    );
+  });
+
+  test("print nothing for a Stack whose name another service account has", async () => {
+    const { serviceAccountName } = WITHOUT_TOKEN;
+    await create(stack("deployer", { serviceAccountName }));
+    const printed = server.shell("bash examples/operator/print-service-accounts.sh team-a deployer");
+    await assert.rejects(printed, (error: { code?: number; stdout?: string; stderr?: string }) => {
+      assert.deepEqual([error.code, error.stdout], [255, ""]);
+      assert.match(error.stderr ?? "", /^Service account team-a\/deployer exists, /m);
+      return true;
+    });
+    await server.kubectl(["delete", "stacks.pulumi.com", "deployer", "--namespace=team-a"]);
+  });
+
+  test("let each Stack run as the service account with its name", async () => {
+    await withOperator(runPatch("service-account.yaml"));
+    for (const name of ["app", "web", "job"]) {
+      assert.equal((await specOf(name)).serviceAccountName, name);
+    }
+  });
+
+  test("print an entry for each service account of the listed Stacks, except default", async () => {
+    await create(stack("other", { ...WITH_TOKEN, serviceAccountName: "other" }));
+    await create(stack("old", { envRefs: STORED }));
+    await listStacks("app", "web", "old");
+    const entries = parse(await run("print-entries.sh"));
+    const settings = {
+      createServiceAccount: false,
+      injectToken: false,
+      tokenType: "team",
+      teamName: "team-a",
+    };
+    assert.deepEqual(
+      entries,
+      ["app", "web"].map((name) => ({ namespace: "team-a", name, ...settings })),
+    );
+    for (const name of ["other", "old"]) {
+      await server.kubectl(["delete", "stacks.pulumi.com", name, "--namespace=team-a"]);
+    }
+    await listStacks("app", "web");
   });
 
   test("turn the exchange off in Stacks, also in failed ones, but not in one that is updating, or before the last one is ready", async () => {
@@ -195,7 +325,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     };
     await report("app", "updating");
     await report("web", "ready");
-    const done = runScript("patch-stacks.sh", ["examples/operator/turn-off.yaml", "team-a", "app"], "web");
+    const done = runPatch("turn-off.yaml");
     await assertWaits("app");
     await report("app", "failed");
     await eventually("the first Stack is changed", () => isTurnedOff("app"));
@@ -206,7 +336,10 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await done;
   });
 
-  test("replace the pods of Stacks, each once its Stack is not updating", async () => {
+  test("delete the binding, and replace the pods of Stacks, each once its Stack is not updating", async () => {
+    const bindings = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings";
+    const name = "access-inject-token-0123abcd";
+    await server.create(bindings, { metadata: { name }, spec: { policyName: name } });
     const pods = "/api/v1/namespaces/team-a/pods";
     const exists = async (name: string) =>
       (await server.request("GET", `${pods}/${name}-workspace-0`)).status === 200;
@@ -215,25 +348,46 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     }
     await report("app", "failed");
     await report("web", "updating");
-    const done = runScript("replace-pods.sh", ["team-a", "app"], "web");
+    const done = run("replace-pods.sh");
     await eventually("the first pod is deleted", async () => !(await exists("app")));
     await sleep(SECONDS_OF_LOOP * 1000);
     assert.ok(await exists("web"));
     await report("web", "failed");
     await done;
     assert.ok(!(await exists("web")));
+    assert.equal((await server.request("GET", `${bindings}/${name}`)).status, 404);
   });
 
-  test("turn the exchange on again, mount it, turn it off, and take the stored token out", async () => {
+  test("turn the exchange on again", async () => {
     assert.deepEqual(await specAfter("turn-on.yaml"), { ...WITH_TOKEN, envRefs: STORED });
+  });
 
-    // As kubectl reads it: YAML 1.1, in which 0555 is octal.
-    const { envRefs, ...mounted } = parse(read("examples/operator/mount.yaml"), { version: "1.1" }).spec;
-    const moved = await specAfter("mount.yaml");
-    assert.deepEqual(moved, { ...WITH_TOKEN, ...mounted, envRefs: { ...STORED, ...envRefs } });
-    assert.deepEqual(await specAfter("turn-off.yaml"), { ...moved, envRefs: { ...STORED, ...TURNED_OFF } });
-    const withoutToken = await specAfter("remove-token.yaml");
-    assert.deepEqual(withoutToken, { ...WITHOUT_TOKEN, ...mounted, envRefs: TURNED_OFF });
+  test("mount the exchange in each Stack, for its service account", async () => {
+    await withOperator(runPatch("mount.yaml"));
+    for (const name of ["app", "web"]) {
+      const { envRefs, ...mounted } = mountOf(name);
+      const expected = { ...WITH_TOKEN, serviceAccountName: name, ...mounted };
+      assert.deepEqual(await specOf(name), { ...expected, envRefs: { ...STORED, ...envRefs } });
+    }
+  });
+
+  test("turn a mounted exchange off, and take the mount out", async () => {
+    const { envRefs: _, ...mounted } = mountOf("app");
+    const turnedOff = { ...WITH_TOKEN, ...mounted, envRefs: { ...STORED, ...TURNED_OFF } };
+    assert.deepEqual(await specAfter("turn-off.yaml"), turnedOff);
+
+    const workspaceTemplate = { spec: { podTemplate: { spec: { containers: [{ name: "pulumi" }] } } } };
+    assert.deepEqual(await specAfter("unmount.yaml"), { ...WITH_TOKEN, envRefs: STORED, workspaceTemplate });
+  });
+
+  test("take the stored token out of a Stack, and request an update", async () => {
+    const { envRefs, accessTokenSecret } = await specAfter("remove-token.yaml");
+    assert.deepEqual([envRefs, accessTokenSecret], [{}, undefined]);
+
+    await run("kubectl annotate stacks");
+    for (const name of ["app", "web"]) {
+      assert.ok((await stackOf(name)).metadata?.annotations?.["pulumi.com/reconciliation-request"]);
+    }
   });
 
   test("delete the Secret, or only the key of a shared one, and nothing keeps the token", async () => {
@@ -271,6 +425,12 @@ describe("examples/operator/kustomization.yaml", { skip: missingApiServer }, () 
     });
   }
 });
+
+/** Returns the patch mount.yaml for a service account, as kubectl reads it: YAML 1.1, in which 0555 is octal. */
+function mountOf(account: string) {
+  const patch = read("examples/operator/mount.yaml").replaceAll("SERVICE_ACCOUNT", account);
+  return parse(patch, { version: "1.1" }).spec;
+}
 
 function object(apiVersion: string, kind: string, namespace: string, name: string, content: object) {
   return { apiVersion, kind, metadata: { namespace, name }, ...content };

@@ -2,6 +2,9 @@
 // deployed.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import {
@@ -11,7 +14,8 @@ import {
   VOLUME_MOUNT,
 } from "../../kubernetes/tokenVolume";
 import { ANSWERS, inputsOf, runStack } from "../core/program";
-import { codeIn, read, sectionOf } from "../support/project";
+import { ROOT, read, sectionOf } from "../support/project";
+import { temporaryDirectory } from "../support/temporaryDirectory";
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
   const section = sectionOf(read("docs/troubleshooting.md"), "## Exit codes");
@@ -23,21 +27,23 @@ test("docs/troubleshooting.md lists the exit codes of the exchange script", () =
   assert.deepEqual(listed, documented);
 });
 
-test("examples/operator/mount.yaml mounts in a Stack what a pod of the settings in docs/operator.md needs", () => {
-  const [settings = ""] = codeIn(read("docs/operator.md"), "yaml");
-  const account = parse(settings).config.serviceAccounts[0].name;
+test("examples/operator/mount.yaml mounts in a Stack what a pod of its service account needs", () => {
   // As kubectl reads it: YAML 1.1, in which 0555 is octal.
   const { envRefs, workspaceTemplate } = parse(read("examples/operator/mount.yaml"), { version: "1.1" }).spec;
   const { name, value } = CREDENTIAL_HELPER;
   assert.deepEqual(envRefs, { [name]: { type: "Literal", literal: { value } } });
   assert.deepEqual(workspaceTemplate.spec.podTemplate.spec, {
     containers: [{ name: "pulumi", volumeMounts: [VOLUME_MOUNT] }],
-    volumes: [tokenVolume(account + CONFIG_MAP_SUFFIX, "urn:pulumi:org:acme")],
+    volumes: [tokenVolume(`SERVICE_ACCOUNT${CONFIG_MAP_SUFFIX}`, "urn:pulumi:org:acme")],
   });
 });
 
-test("the stack file of docs/operator.md creates no role, and needs no IAM OIDC provider", async () => {
-  const [file = ""] = codeIn(read("docs/operator.md"), "yaml");
+test("the entries of print-entries.sh create no role, and need no IAM OIDC provider", async (t) => {
+  const stacks = join(temporaryDirectory(t), "stacks.txt");
+  writeFileSync(stacks, "team-a app\n");
+  const script = join(ROOT, "examples", "operator", "print-entries.sh");
+  const input = "team-a\tapp\tapp\tenvRefs\tpulumi-api-secret\n";
+  const serviceAccounts = parse(execFileSync("bash", [script, stacks], { encoding: "utf8", input }));
   const { "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": _, ...answers } = ANSWERS;
-  assert.deepEqual(inputsOf(await runStack(parse(file).config, { answers }), "Role"), []);
+  assert.deepEqual(inputsOf(await runStack({ serviceAccounts }, { answers }), "Role"), []);
 });

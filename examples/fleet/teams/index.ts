@@ -1,5 +1,5 @@
-// The teams of a Pulumi organization, and what each may do. They belong to the organization and not to a cluster, so this program
-// has one stack, in that organization. Deploy it before the access stacks, whose entries name these teams.
+// The Pulumi teams of an organization, and what each may do. A team is what a workload's token acts as. Teams belong to the organization
+// and not to a cluster, so this program has one stack, in that organization. Deploy it before the access stacks, whose entries name them.
 //
 // - Members: Pulumi Cloud adds the user who creates a team, so list yourself in each stage, or each preview shows a change.
 //   Members that someone adds in Pulumi Cloud are taken out by the next `pulumi up --refresh`: list them here instead.
@@ -13,9 +13,10 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 
-/** Who is in every team of a stage, and can do what each of them may, such as those who deploy. */
+/** The people in every team of a stage, who can do what each of them may, such as those who deploy. */
 const MEMBERS = {
   dev: ["my-login"], // EDIT
+  staging: ["my-login"], // EDIT
   prod: ["my-login"], // EDIT
 };
 
@@ -29,20 +30,22 @@ interface Workload {
   stacks?: string[];
   /** The environments of the project that the team may open, by default none. */
   environments?: string[];
-  /** Who else is in this team, and can do what it may. */
+  /** More people in this team, such as the workload's developers, who can do what it may. */
   members?: string[];
   /** In an incident, removes the permissions of the team. Its tokens can still do what every member may. */
   suspended?: boolean;
 }
 
 /**
- * A line for each workload and stage. So a token of one stage cannot use the other one, apart from what your organization grants
+ * A line for each workload and stage. So a token of one stage cannot use another stage, apart from what your organization grants
  * every member. A workload on several clusters needs a stack for each.
  */
 const WORKLOADS: Workload[] = [
   { team: "team-a", stage: "dev", project: "app" }, // EDIT
+  { team: "team-a", stage: "staging", project: "app" }, // EDIT
   { team: "team-a", stage: "prod", project: "app", stacks: ["prod-us", "prod-eu"] }, // EDIT
   { team: "team-b", stage: "dev", project: "shop", environments: ["dev"] }, // EDIT
+  { team: "team-b", stage: "staging", project: "shop", environments: ["staging"] }, // EDIT
   { team: "team-b", stage: "prod", project: "shop", environments: ["prod"] }, // EDIT
 ];
 

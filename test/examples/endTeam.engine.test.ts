@@ -1,0 +1,86 @@
+// examples/incident/end-team.sh, with the CLI and an emulated Pulumi Cloud.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { createLocalJWKSet } from "jose";
+import type { AuthPolicy } from "../../simulator/pulumiCloud";
+import { serveCloudApi } from "../environment/cloudApi";
+import { failed, succeeded } from "../environment/engineOutcome";
+import { missingCli, openCli } from "../environment/pulumiCli";
+import { startPulumiCloud } from "../environment/pulumiCloud";
+import { missingJq } from "../support/programs";
+import { ROOT } from "../support/project";
+
+const rules = { iss: "https://example.com" };
+const team = (teamName: string): AuthPolicy => ({ decision: "allow", tokenType: "team", teamName, rules });
+const ORGANIZATION: AuthPolicy = { decision: "allow", tokenType: "organization", roleID: "r", rules };
+
+describe("end-team.sh", { skip: missingCli || missingJq }, () => {
+  test("turns the team's allow policies into deny policies in every issuer, and changes no other policy", async (t) => {
+    const { endTeam, policies } = await newCloud(t, {
+      both: [team("team-a-prod"), team("team-a-dev"), ORGANIZATION],
+      // Pulumi Cloud does not distinguish names by case, and rejects an empty list.
+      only: [team("Team-A-prod")],
+      other: [team("team-a-dev")],
+    });
+    const { stdout } = succeeded(await endTeam("team-a-prod"));
+    assert.equal(stdout, "team-a-prod is now denied by 2 issuers.\n");
+    assert.deepEqual(policies(), {
+      both: ["r allow", "team-a-dev allow", "team-a-prod deny"],
+      only: ["Team-A-prod deny"],
+      other: ["team-a-dev allow"],
+    });
+  });
+
+  test("fails for a team that no issuer allows, such as a mistyped one", async (t) => {
+    const { endTeam } = await newCloud(t, { other: [team("team-a-dev")] });
+    failed(await endTeam("team-a"), /^team-a is now denied by 0 issuers\.$/m);
+  });
+
+  test("names the issuer that it could not change, and changes the others", async (t) => {
+    const { cloud, endTeam, policies } = await newCloud(t, {
+      broken: [team("team-a-prod")],
+      other: [team("team-a-prod")],
+    });
+    const [broken = assert.fail()] = cloud.list();
+    const { update } = cloud;
+    cloud.update = (id, changes) => {
+      if (id === broken.id) throw new Error("unavailable");
+      return update(id, changes);
+    };
+    failed(
+      await endTeam("team-a-prod"),
+      RegExp(`^FAILED: issuer ${broken.id.replace("acme/", "")} may `, "m"),
+    );
+    assert.deepEqual(policies(), { broken: ["team-a-prod allow"], other: ["team-a-prod deny"] });
+  });
+});
+
+/** Starts an emulated Pulumi Cloud with these issuers of the organization acme, by their names. */
+async function newCloud(t: TestContext, issuers: Record<string, AuthPolicy[]>) {
+  const keysOf = async () => createLocalJWKSet({ keys: [] });
+  const cloud = await startPulumiCloud({ keysOf, registrationMilliseconds: 0 });
+  const api = await serveCloudApi(cloud);
+  t.after(() => Promise.all([api.close(), cloud.close()]));
+  for (const [name, policies] of Object.entries(issuers)) {
+    await cloud.register({ organization: "acme", name, url: `https://${name}.example.com`, policies });
+  }
+  const cli = openCli("", { PULUMI_BACKEND_URL: api.origin });
+  t.after(cli.remove);
+  return {
+    cloud,
+    endTeam: (name: string) => {
+      const script = join(ROOT, "examples", "incident", "end-team.sh");
+      return cli.run(cli.directory, "bash", script, "acme", name);
+    },
+    /** Returns what each policy of each issuer is for, with its decision. The service returns them in another order. */
+    policies: () => {
+      const ofIssuer = (all: AuthPolicy[] = []) =>
+        all.map(({ teamName, roleID, decision }) => `${teamName ?? roleID} ${decision}`).sort();
+      return Object.fromEntries(
+        cloud.list().map(({ registration: { name, policies } }) => [name, ofIssuer(policies)]),
+      );
+    },
+  };
+}
