@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../environment/engineOutcome";
-import { emptyStack, TEMPLATE_SETTINGS } from "../environment/engineStack";
+import { emptyStack } from "../environment/engineStack";
 import { missingCli } from "../environment/pulumiCli";
 import { CLUSTER } from "../environment/stack";
 import { read } from "../support/project";

@@ -24,21 +24,6 @@ export const SETTINGS = {
   organization: "acme",
 };
 
-/** The settings in the template's Pulumi.dev.yaml, which is in every clone and in every copy. */
-export const TEMPLATE_SETTINGS = {
-  "aws:region": "us-west-2",
-  clusterName: "sample-cluster",
-  serviceAccounts: [
-    {
-      namespace: "default",
-      name: "pulumi-service-account",
-      tokenType: "personal",
-      userLogin: "sample-login",
-      awsRole: "irsa",
-    },
-  ],
-};
-
 let currentSimulation: Simulation | undefined;
 /** A process can serve providers only once. */
 let debugProviders: Promise<string> | undefined;

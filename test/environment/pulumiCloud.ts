@@ -65,7 +65,7 @@ export interface PulumiCloud {
   existing(): string[];
   /** `OidcIssuer`, which the provider maps to the API. */
   resources: Record<string, ResourceKind>;
-  /** The token exchanges, the first one first, with the reasons of denials. Contains no token. */
+  /** The token exchanges, the first one first. Contains no token. */
   exchanges: { status: number; reason: string }[];
   close(): Promise<void>;
 }

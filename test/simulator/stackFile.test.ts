@@ -60,7 +60,7 @@ for (const [what, stackFile, message] of [
   // Not the line, which can contain an encrypted value.
   ["a key twice", "config:\n  a:b: secret\n  a:b: secret", "Pulumi.dev.yaml:3: Map keys must be unique"],
   [
-    "an element beside its list",
+    "an element to the left of its list",
     "config:\n  list:\n    - a: b\n   - a: c",
     'dev.yaml:4: this "- " is not aligned with',
   ],
