@@ -26,23 +26,35 @@ export async function runProgram(
   { project, stack, organization, config, program = require("../../index") }: StackOptions,
 ): Promise<Registration[]> {
   const registered: Registration[] = [];
+  // One failure comes back as many: every resource that depends on it fails too.
+  let failure: unknown;
+  const keepFirst = (error: unknown) => {
+    failure ??= error;
+  };
+  async function create({ type, name, inputs, id: existing }: pulumi.runtime.MockResourceArgs) {
+    const kind = resources[type];
+    if (existing) return { id: existing, state: { ...(await kind?.read(existing)) } };
+    // A Stash has an output.
+    const stored = { id: name, outputs: { ...inputs, output: inputs.input } };
+    const { id, outputs } = kind ? await kind.create(name, { ...inputs, ...kind.check?.(inputs) }) : stored;
+    registered.push({ type, name, inputs });
+    return { id, state: outputs };
+  }
   const mocks: pulumi.runtime.Mocks = {
-    async newResource({ type, name, inputs, id: existing }) {
-      const kind = resources[type];
-      if (existing) return { id: existing, state: { ...(await kind?.read(existing)) } };
-      // A Stash has an output.
-      const created = { id: name, outputs: { ...inputs, output: inputs.input } };
-      const { id, outputs } = kind
-        ? await kind.create(name, { ...inputs, ...kind.check?.(inputs) })
-        : created;
-      registered.push({ type, name, inputs });
-      return { id, state: outputs };
+    newResource(args) {
+      const created = create(args);
+      created.catch(keepFirst);
+      return created;
     },
     call: ({ token, inputs }) => calls[token]?.answer(inputs) ?? {},
   };
   await pulumi.runtime.setMocks(mocks, project, stack, true, organization);
   pulumi.runtime.setAllConfig(config);
-  await pulumi.runtime.runInPulumiStack(program);
-  await pulumi.runtime.disconnect();
+  const run = async () => {
+    await pulumi.runtime.runInPulumiStack(program);
+    await pulumi.runtime.disconnect();
+  };
+  await run().catch(keepFirst);
+  if (failure !== undefined) throw failure;
   return registered;
 }
