@@ -70,7 +70,8 @@ async function lookUpOidcProvider(): Promise<string> {
 }
 
 /**
- * The Kubernetes group of the workflows, for what belongs to no namespace: clusterRole.yaml has its ClusterRole. The access
+ * The Kubernetes group of the workflows, for what belongs to no namespace: clusterRole.yaml has its ClusterRole. Without `viewPolicy`,
+ * role.yaml has its Role in a namespace. The access
  * policies of EKS that can read admission policies can read every Secret, too.
  * https://docs.aws.amazon.com/eks/latest/userguide/access-policy-permissions.html
  */
@@ -104,6 +105,7 @@ export function createPreviewRole(
     const name = `preview.${region}.${clusterName}`;
     const principal = { clusterName, region, principalArn: role.arn };
     const accessEntry = new eks.AccessEntry(name, { ...principal, kubernetesGroups: [READERS] });
+    if (!settings.viewPolicy) continue;
     const policyArn = `arn:${arn.split(":")[1]}:eks::aws:cluster-access-policy/AmazonEKSViewPolicy`;
     const access = { ...principal, policyArn, accessScope: { type: "namespace", namespaces } };
     // Changed namespaces replace it, and the new one has the same ID: deleted afterwards, the old one would take the access away.

@@ -62,6 +62,11 @@ interface PipelineSettings {
   githubOidcProvider?: "create" | "existing";
   /** OIDC issuer of GitHub in the organization: create it, or output the policies for the `existing` one. Default: `create`. */
   githubIssuer?: "create" | "existing";
+  /**
+   * Let the workflows read the stacks' namespaces by the access policy AmazonEKSViewPolicy, which includes the logs of pods. With
+   * `false`, apply role.yaml in each namespace. Default: `true`.
+   */
+  viewPolicy?: boolean;
   /** The rolePath of the stacks. Default: `/`. */
   rolePath?: string;
   /**
@@ -112,6 +117,7 @@ const pipelineEntries = schemasOf<PipelineSettings>()({
   environments: v.optional(listSchema(inOrganization("ENVIRONMENT")), []),
   githubOidcProvider: v.optional(createOrExisting, "create"),
   githubIssuer: v.optional(createOrExisting, "create"),
+  viewPolicy: v.optional(booleanSchema, true),
   rolePath: v.optional(rolePath, "/"),
   pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
 });
@@ -126,7 +132,7 @@ const schema = v.pipe(
 );
 
 /** The settings that are not strings. */
-const JSON_KEYS = ["stacks", "environments", "pulumiCloud"];
+const JSON_KEYS = ["stacks", "environments", "pulumiCloud", "viewPolicy"];
 
 /**
  * Reads the configuration of the current stack.

@@ -1,4 +1,4 @@
-// The commands in examples/, and those of docs/incidents.md for AWS, with stand-ins for the CLIs and the network.
+// The commands in examples/, and those of docs/incidents.md for AWS and a leaked token, with stand-ins for the CLIs and the network.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
+import { startServer } from "../../simulator/pulumiCloud";
 import { exampleOf, podOf } from "../environment/examples";
 import { ended, missingJq, writePrograms } from "../support/programs";
 import { blocksOf, commandsWith, ROOT, read } from "../support/project";
@@ -214,6 +215,29 @@ test("docs/operator.md prints the versions in the pod of each Stack", (t) => {
     `exec shop-workspace-0 --namespace team-b ${inPod}`,
     "",
   ]);
+});
+
+test("the owner of a leaked token is looked up, and the token stays out of the arguments and the output", async (t) => {
+  const users: Record<string, object> = { "token pul-leaked": { githubLogin: "team-account:1" } };
+  const { origin, close } = await startServer(({ url, headers }) => {
+    const body = users[headers.authorization ?? ""];
+    return body && url === "/api/user" ? { status: 200, body } : { status: 401 };
+  });
+  t.after(close);
+  const PATH = writePrograms(temporaryDirectory(t), {
+    curl: `echo "curl $*"\nexec ${execFileSync("bash", ["-c", "command -v curl"], { encoding: "utf8" }).trim()} "$@"`,
+  });
+  const block = blocksOf(read("docs/incidents.md")).find(({ info }) => info === "bash whose");
+  const script = block?.text.replace("https://api.pulumi.com", origin) ?? assert.fail();
+  const look = async (token: string) => {
+    const child = spawn("bash", ["-euo", "pipefail", "-c", script], { env: { PATH } });
+    child.stdin.end(`${token}\n`);
+    const { stdout, stderr } = await ended(child);
+    assert.doesNotMatch(stdout + stderr, /pul-/);
+    return stdout;
+  };
+  assert.match(await look("pul-leaked"), /"githubLogin":"team-account:1".*\n200$/m);
+  assert.match(await look("pul-dead"), /^401$/m);
 });
 
 /** The output `serviceAccounts` of an access stack. */

@@ -314,7 +314,6 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     for (const name of ["other", "old"]) {
       await server.kubectl(["delete", "stacks.pulumi.com", name, "--namespace=team-a"]);
     }
-    await listStacks("app", "web");
   });
 
   test("turn the exchange off in Stacks, also in failed ones, but not in one that is updating, or before the last one is ready", async () => {
@@ -323,6 +322,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
       await sleep(SECONDS_OF_LOOP * 1000);
       assert.equal(await isTurnedOff(name), false);
     };
+    await listStacks("app", "web");
     await report("app", "updating");
     await report("web", "ready");
     const done = runPatch("turn-off.yaml");

@@ -51,7 +51,9 @@ test("examples/fleet/teams creates a team for each line, with the members of its
   succeeded(await up());
   const created = [
     ...teamOf("team-a-dev", "stack app/dev 102"),
+    ...teamOf("team-a-staging", "stack app/staging 102"),
     ...teamOf("team-a-prod", "stack app/prod-us 102", "stack app/prod-eu 102"),
+    ...teamOf("team-b-staging", "stack shop/staging 102", "environment shop/staging open"),
     ...teamOf("team-b-dev", "stack shop/dev 102", "environment shop/dev open"),
     ...teamOf("team-b-prod", "stack shop/prod 102", "environment shop/prod open"),
   ];
@@ -79,6 +81,15 @@ test("examples/fleet/teams creates a team for each line, with the members of its
   assert.deepEqual(teams.existing(), []);
 });
 
+test("the lock file of examples/fleet/teams has the versions of its package.json", () => {
+  const { dependencies } = JSON.parse(read("examples/fleet/teams/package.json"));
+  const { packages } = JSON.parse(read("examples/fleet/teams/package-lock.json"));
+  assert.deepEqual(packages[""].dependencies, dependencies);
+  for (const [name, version] of Object.entries(dependencies)) {
+    assert.equal(packages[`node_modules/${name}`].version, version);
+  }
+});
+
 test("examples/fleet/teams creates a role for External Secrets if the table has an environment, and prints its ID", {
   skip: missingCli,
 }, async (t) => {
@@ -101,7 +112,10 @@ test("examples/fleet/teams creates nothing if a name is a pattern, or is there t
     '"*", stage',
   );
   const { pulumi } = await newStack(t, filesOf(program));
-  assert.match(failed(await pulumi("preview"), /Invalid names of teams: /), /\*-dev, team-a-prod\. /);
+  assert.match(
+    failed(await pulumi("preview"), /Invalid names of teams: /),
+    /\*-dev, team-a-staging, team-a-prod\. /,
+  );
   assert.deepEqual(teams.existing(), []);
 });
 

@@ -1,4 +1,4 @@
-// pipeline/clusterRole.yaml on a real API server: what the GitHub workflows can read in a stack with `injectToken`.
+// pipeline/clusterRole.yaml and role.yaml on a real API server: what the GitHub workflows can read.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -37,4 +37,33 @@ test("the group of the workflows can read the policy of injectToken and its bind
     /is forbidden/,
   );
   await assert.rejects(server.kubectl(["delete", String(names[1]), ...AS_WORKFLOW]), /is forbidden/);
+});
+
+test("with role.yaml, they can read in a namespace what a stack has there, and neither Secrets nor pods and their logs", {
+  skip,
+}, async () => {
+  await server.createNamespace("team-a");
+  const isAllowed = async (resource: string, namespace: string, verb = "get") => {
+    const [kind, subresource] = resource.split("/");
+    const group = kind === "jobs" ? "batch" : "";
+    const resourceAttributes = { verb, group, resource: kind, subresource, namespace, name: namespace };
+    const reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    const { status } = await server.create(reviews, {
+      spec: { user: "workflow", groups: [GROUP], resourceAttributes },
+    });
+    return status.allowed;
+  };
+  const readable = ["configmaps", "jobs", "serviceaccounts", "namespaces"];
+  assert.equal(await isAllowed("configmaps", "team-a"), false);
+  for (const document of parseAllDocuments(read("pipeline/role.yaml"))) {
+    await server.kubectl(["create", "--namespace=team-a", "--filename=-"], document.toJS());
+  }
+  for (const resource of readable) {
+    assert.equal(await isAllowed(resource, "team-a"), true, resource);
+    assert.equal(await isAllowed(resource, "team-a", "patch"), false, resource);
+    assert.equal(await isAllowed(resource, "default"), false, resource);
+  }
+  for (const resource of ["secrets", "pods", "pods/log"]) {
+    assert.equal(await isAllowed(resource, "team-a"), false, resource);
+  }
 });

@@ -110,7 +110,8 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
   }, async (t) => {
     const { root, pulumi, documented } = await newPipeline(t);
     await cp(FLEET, join(root, "pipeline"), { recursive: true });
-    const clusters = ["us-west-2 dev-us-1", "us-west-2 prod-us-1", "eu-west-1 prod-eu-1"];
+    const clusters = ["dev-us-1", "staging-us-1", "prod-us-1"].map((name) => `us-west-2 ${name}`);
+    clusters.push("eu-west-1 prod-eu-1");
     for (const cluster of clusters) cloud.clusters.set(cluster, "API");
     await documented("Set it up", "bash");
     const inPulumiCloud = () => cloud.existing().filter((it) => /^(acme|Organization|Team)/.test(it));
@@ -140,9 +141,10 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(
       stacks.map(({ stack, directory }: Record<string, string>) => `${stack} in ${directory}`),
       [
-        "acme/clusters-dev/dev-us-1 in dev",
-        "acme/clusters-prod/prod-us-1 in prod",
         "acme/clusters-prod/prod-eu-1 in prod",
+        "acme/clusters-prod/prod-us-1 in prod",
+        "acme/clusters-dev/dev-us-1 in dev",
+        "acme/clusters-staging/staging-us-1 in staging",
       ],
     );
   });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { parseAllDocuments } from "yaml";
 import { teamName } from "../../pipeline/pulumiCloud";
 import { inputsOf, stopOf } from "../core/program";
 import { read } from "../support/project";
@@ -36,6 +37,16 @@ test("an issuer that exists is not registered, and its policies are an output", 
   const run = await runPipeline({ githubIssuer: "existing" });
   assert.deepEqual(inputsOf(run, "OidcIssuer"), []);
   assert.deepEqual(run.outputs.policies, { acme: POLICIES });
+});
+
+test("without viewPolicy, the workflows have no access policy of EKS, but the group of role.yaml", async () => {
+  const run = await runPipeline({ viewPolicy: false });
+  assert.deepEqual(inputsOf(run, "AccessPolicyAssociation"), []);
+  const groups = parseAllDocuments(read("pipeline/role.yaml"))[1]?.toJS().subjects;
+  assert.deepEqual(
+    inputsOf(run, "AccessEntry").map(({ kubernetesGroups }) => kubernetesGroups),
+    [groups.map(({ name }: { name: string }) => name)],
+  );
 });
 
 test("the team's name contains no wildcard of allow policies, and is not too long", () => {
