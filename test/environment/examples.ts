@@ -9,7 +9,7 @@ import { ROOT, read } from "../support/project";
 import type { KubernetesObject } from "./apiServer";
 import type { PodSpec } from "./podSpec";
 import type { SimulationOptions } from "./simulation";
-import { all, run, startCluster } from "./stack";
+import { run, startCluster } from "./stack";
 
 interface Entry {
   namespace: string;
@@ -104,11 +104,11 @@ export type ExamplesStack = Awaited<ReturnType<typeof startExamplesStack>>;
 /** Runs the program once with the entries of all examples. */
 export async function startExamplesStack(options: Partial<SimulationOptions> = {}) {
   const simulation = await startCluster(options);
-  const stack = await run(simulation, settingsOfExamples());
+  const registered = await run(simulation, settingsOfExamples());
 
   /** @throws AssertionError if the program did not create this object. */
   function created(kind: string, namespace: string, name: string): KubernetesObject {
-    const objects = all<KubernetesObject>(stack, kind).map(({ inputs }) => inputs);
+    const objects = registered.filter(({ type }) => type.endsWith(`:${kind}`)).map(({ inputs }) => inputs);
     const found = objects.find(({ metadata }) => metadata?.namespace === namespace && metadata.name === name);
     return found ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
   }

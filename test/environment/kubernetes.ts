@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
-import { type PodRun, runExchange } from "../../simulator/pod";
+import type { PodRun } from "../../simulator/pod";
 import type { ClusterIssuer } from "../../simulator/pulumiCloud";
 import { type Emulator, type Resource, type ResourceKind, storedKind, Unready } from "./emulator";
 import type { PodOptions } from "./podSpec";
@@ -25,15 +25,6 @@ export interface KubernetesOptions {
   newNamespaces?: string[];
   /** Runs the pod of a Job. */
   runPod: (options: PodOptions) => Promise<PodRun>;
-}
-
-export interface Kubernetes extends Emulator {
-  /**
-   * Runs the exchange script of a service account, with an ID token that is not of a pod: no one knows the names of its pods.
-   *
-   * @param audience of the ID token.
-   */
-  exchange(account: { namespace: string; name: string }, audience: string): Promise<PodRun>;
 }
 
 const NAMESPACE = "core/v1:Namespace";
@@ -68,7 +59,7 @@ export function idOf({ namespace, name }: { namespace?: string | undefined; name
 }
 
 /** Returns a cluster with the given service accounts. */
-export function startKubernetes(options: KubernetesOptions): Kubernetes {
+export function startKubernetes(options: KubernetesOptions): Emulator {
   const { issuer, newNamespaces = [], runPod } = options;
   const stores = new Map(KINDS.map((kind) => [kind, new Map<string, KubernetesObject>()]));
   for (const id of options.serviceAccounts) {
@@ -154,10 +145,6 @@ export function startKubernetes(options: KubernetesOptions): Kubernetes {
   }
 
   return {
-    async exchange({ namespace, name }, audience) {
-      const token = await issuer.token({ namespace, serviceAccount: name }, audience);
-      return runExchange(configMap(namespace, `${name}-pulumi-token-exchange`), token, options.apiUrl);
-    },
     calls: {},
     existing: () => [...stores.values()].flatMap((store) => [...store.keys()]),
     resources: Object.fromEntries(

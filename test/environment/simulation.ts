@@ -3,7 +3,7 @@
 import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "../../simulator/pulumiCloud";
 import { type Aws, type AwsOptions, startAws } from "./aws";
 import type { Emulator } from "./emulator";
-import { type Kubernetes, type KubernetesOptions, startKubernetes } from "./kubernetes";
+import { type KubernetesOptions, startKubernetes } from "./kubernetes";
 import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./pulumiCloud";
 
 export interface SimulationOptions
@@ -17,7 +17,7 @@ export interface SimulationOptions
 
 export interface Simulation {
   aws: Aws;
-  kubernetes: Kubernetes;
+  kubernetes: Emulator;
   pulumiCloud: PulumiCloud;
   issuer: ClusterIssuer;
   /** Those of all emulators. */

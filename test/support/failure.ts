@@ -17,10 +17,9 @@ export async function ignoringRejections<Result>(run: () => Promise<Result>): Pr
   const listeners = process.rawListeners("unhandledRejection");
   process.removeAllListeners("unhandledRejection").on("unhandledRejection", () => {});
   try {
-    const result = await run();
-    await new Promise(setImmediate);
-    return result;
+    return await run();
   } finally {
+    await new Promise(setImmediate);
     process.removeAllListeners("unhandledRejection");
     for (const listener of listeners) process.on("unhandledRejection", (...args) => listener(...args));
   }
