@@ -14,16 +14,18 @@ fi
 organization=$1 team=$2
 
 # Prints the ID of the policies, and then what replaces them, if one allows the team. Pulumi Cloud does not distinguish names by case.
-readonly DENY='
-  def allows_team: .decision == "allow" and ((.teamName // "") | ascii_downcase) == ($team | ascii_downcase);
-  select(any(.policies[]; allows_team))
-  | .id, { policies: .policies | map(del(.id) | if allows_team then .decision = "deny" else . end) }'
+denying() {
+  jq --raw-output --compact-output --arg team "$team" '
+    def allows_team: .decision == "allow" and ((.teamName // "") | ascii_downcase) == ($team | ascii_downcase);
+    select(any(.policies[]; allows_team))
+    | .id, { policies: .policies | map(del(.id) | if allows_team then .decision = "deny" else . end) }'
+}
 
 # Prints the ID of an issuer if it allowed the team.
 deny_in_issuer() {
   local policies changes id body
   policies=$(pulumi api "/api/orgs/$organization/auth/policies/oidcissuers/$1") || return
-  changes=$(jq --raw-output --compact-output --arg team "$team" "$DENY" <<<"$policies") || return
+  changes=$(denying <<<"$policies") || return
   [[ $changes ]] || return 0
   { read -r id && read -r body; } <<<"$changes"
   pulumi api --method PATCH "/api/orgs/$organization/auth/policies/$id" --input - <<<"$body" >/dev/null || return
