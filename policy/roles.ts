@@ -85,7 +85,7 @@ function problemsOf(role: Resource, program: Resource[], alsoTrusted: string[] =
     if (account === grantee) continue;
     const principals = principalsIn(statement);
     if (principals.every((it) => alsoTrusted.includes(it))) continue;
-    const found = `${grantee}, which is granted a token, shares it with ${textOf(principals)}`;
+    const found = `${grantee}, which is granted a token, shares its role with ${textOf(principals)}`;
     problems.mandatory.push(`${found} instead of no one. To allow it, change alsoTrusted of "trust".`);
   }
   return problems;
