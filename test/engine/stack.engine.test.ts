@@ -95,7 +95,10 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       newStatuses(simulation);
       const roles = () => simulation.existing().aws.flatMap((name) => name.match(/-team-a-\w+/) ?? []);
       await set("serviceAccounts", [{ ...drift, ...DENY }, ...others]);
-      failed(await up(), /Job \(access\.team-a\.drift\):.*HTTP 400.*no allow policy of the issuer matches/s);
+      failed(
+        await up(),
+        /Job \(access\.team-a\.drift\):.*HTTP 400.*the allow policy for team-a\/drift does not match/s,
+      );
       assert.deepEqual(roles().sort(), ["-team-a-deployer", "-team-a-drift"]);
 
       // The next update runs the failed Job again, and no other.

@@ -92,7 +92,8 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   async function exchangeToken(form: URLSearchParams): Promise<Reply> {
     const { status, body, denial, granted } = await exchange(form, issuerOf, options);
     if (granted) accessTokens.set(granted.accessToken, granted);
-    exchanges.push({ status, reason: denial ?? `${granted?.tokenType} token` });
+    const { tokenType, scope } = granted ?? {};
+    exchanges.push({ status, reason: denial ?? `${tokenType} token${scope && `, scope ${scope}`}` });
     return { status, body: body ?? {} };
   }
 
