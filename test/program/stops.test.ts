@@ -106,6 +106,16 @@ test("a stack without IRSA roles needs no IAM OIDC provider, and a new cluster g
   }
 });
 
+test("a new cluster has the agent of EKS Pod Identity only if a service account needs it", async () => {
+  for (const [awsRole, agents] of [
+    ["pod-identity", 1],
+    ["irsa", 0],
+  ] as const) {
+    const run = await runStack({ ...entry({ awsRole }), createCluster: true });
+    assert.equal(inputsOf(run, "Addon").length, agents, awsRole);
+  }
+});
+
 for (const [setting, first] of [
   ["issuerUrl", "https://oidc.example/id/GONE"],
   ["clusterName", "gone"],
