@@ -71,8 +71,7 @@ async function lookUpOidcProvider(): Promise<string> {
 
 /**
  * The Kubernetes group of the workflows, for what belongs to no namespace: clusterRole.yaml has its ClusterRole. Without `viewPolicy`,
- * role.yaml has its Role in a namespace. The access
- * policies of EKS that can read admission policies can read every Secret, too.
+ * role.yaml has its Role in a namespace. The access policies of EKS that can read admission policies can read every Secret, too.
  * https://docs.aws.amazon.com/eks/latest/userguide/access-policy-permissions.html
  */
 const READERS = "eks-pulumi-oidc-preview";

@@ -10,10 +10,18 @@ import { noStoredToken } from "./storedTokens";
 
 export const policies: Rule[] = [
   // Who is granted which access token.
-  ...[limits, oneServiceAccount, oneIssuer, login],
+  limits,
+  oneServiceAccount,
+  oneIssuer,
+  login,
   // Who gets which role.
-  ...[trust, podIdentity, permissionsBoundary],
+  trust,
+  podIdentity,
+  permissionsBoundary,
   notIgnored,
   // For a reviewer: they stop nothing, unless the configuration makes them mandatory.
-  ...[noStoredToken, otherTrust, besideTheProgram, attachedPolicies],
+  noStoredToken,
+  otherTrust,
+  besideTheProgram,
+  attachedPolicies,
 ];

@@ -70,8 +70,12 @@ function stackPolicy(rule: Rule): StackValidationPolicy {
 
 function metadataOf({ name, description, level, severity, remediation, settings }: Rule) {
   return {
-    ...{ name, description, severity, url: PAGE },
-    ...{ enforcementLevel: level, remediationSteps: remediation },
+    name,
+    description,
+    severity,
+    url: PAGE,
+    enforcementLevel: level,
+    remediationSteps: remediation,
     ...(settings && { configSchema: { properties: settings } }),
   };
 }

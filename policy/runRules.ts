@@ -5,9 +5,6 @@ import { policies } from "./index";
 import { ask, type Level, type Resource, type Rule } from "./rule";
 import type { Fields } from "./values";
 
-export { policies } from "./index";
-export type { Resource as RegisteredResource } from "./rule";
-
 /** What breaks the promise of a rule, which is its policy. */
 export interface Violation {
   policy: string;

@@ -1,7 +1,7 @@
 // Runs the program of index.ts, unchanged, with the mocks of Pulumi's SDK: what it registers exists nowhere else.
 
 import * as pulumi from "@pulumi/pulumi";
-import type { RegisteredResource } from "../policy/runRules";
+import type { Resource } from "../policy/rule";
 import type { Account } from "../settings/account";
 import type { AuthPolicy } from "./pulumiCloud";
 import type { StackFile } from "./stackFile";
@@ -14,7 +14,7 @@ export interface Run {
   grants: Record<string, string>;
   warnings: string[];
   /** As the engine sends them to a policy pack. */
-  resources: RegisteredResource[];
+  resources: Resource[];
 }
 
 /** An entry of `serviceAccounts` with every default. */
@@ -98,9 +98,15 @@ function mocksOf(region: string, issuer: string, registered: Created[]): pulumi.
   const oidcProvider = { arn: `${iam}:oidc-provider/${issuer.replace("https://", "")}` };
   const certificateAuthority = { data: "YQ==" };
   const cluster = {
-    ...{ arn: `arn:aws:eks:${region}:123456789012:cluster/simulated`, endpoint: "https://127.0.0.1" },
-    ...{ name: "simulated", region, version: "1.36", identities: [{ oidcs: [{ issuer }] }] },
-    ...{ certificateAuthorities: [certificateAuthority], certificateAuthority },
+    arn: `arn:aws:eks:${region}:123456789012:cluster/simulated`,
+    name: "simulated",
+    region,
+    version: "1.36",
+    endpoint: "https://127.0.0.1",
+    identities: [{ oidcs: [{ issuer }] }],
+    // Of a cluster that is looked up, and of a new one.
+    certificateAuthorities: [certificateAuthority],
+    certificateAuthority,
   };
   const answers: Record<string, object> = {
     "aws:eks/getCluster:getCluster": cluster,

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { policies, runRules } from "../../policy/runRules";
+import { policies } from "../../policy/index";
+import { runRules } from "../../policy/runRules";
 import { read, sectionOf } from "../support/project";
 
 const NAMES = policies.map(({ name }) => name);

@@ -4,7 +4,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { policies, runRules } from "../../policy/runRules";
+import { policies } from "../../policy/index";
+import { runRules } from "../../policy/runRules";
 import type { Fields } from "../../policy/values";
 import { CASES } from "./cases";
 
