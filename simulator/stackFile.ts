@@ -2,6 +2,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, type Scalar, visit } from "yaml";
 import { isObject } from "../kubernetes/plainObject";
 
@@ -43,19 +44,35 @@ export function findStack(directory: string, name?: string): string {
   const pathOf = (stack: string) => join(directory, `Pulumi.${stack}.yaml`);
   const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: npm start -- --stack NAME`;
   const named = name?.split("/").at(-1);
-  const [found, ...others] = named ? [named] : stacks.filter((stack) => !isTemplate(pathOf(stack)));
+  const [found, ...others] = named
+    ? [named]
+    : stacks.filter((stack) => !isTemplate(directory, pathOf(stack)));
   if (found === undefined) return SAMPLE;
   if (others.length > 0) throw new Error(`This project has several stacks. ${list}`);
   if (!stacks.includes(found)) throw new Error(`Pulumi.${found}.yaml does not exist. ${list}`);
   return pathOf(found);
 }
 
-/** Returns whether a stack file has the cluster and the one entry of the template, as `Pulumi.dev.yaml` has in every clone. */
-function isTemplate(file: string): boolean {
-  const settings = readFileSync(file, "utf8").replaceAll(/^ *#.*$/gm, "");
-  const isSample =
-    /clusterName: sample-cluster$/m.test(settings) && /userLogin: sample-login$/m.test(settings);
-  return isSample && settings.match(/tokenType:/g)?.length === 1;
+/** The entry that `Pulumi.dev.yaml` has in every clone. */
+const TEMPLATE_ENTRY = {
+  namespace: "default",
+  name: "pulumi-service-account",
+  tokenType: "personal",
+  userLogin: "sample-login",
+};
+
+/** Returns whether a stack file has the settings that `Pulumi.dev.yaml` has in every clone, and no others. */
+function isTemplate(directory: string, file: string): boolean {
+  try {
+    const { project, config, environments } = readStackFile(directory, file);
+    const { [`${project}:serviceAccounts`]: entries = "", ...others } = config;
+    const expected = { "aws:region": "us-west-2", [`${project}:clusterName`]: "sample-cluster" };
+    // Values, since `pulumi new` sorts the keys of an entry.
+    return isDeepStrictEqual([others, JSON.parse(entries), environments], [expected, [TEMPLATE_ENTRY], []]);
+  } catch {
+    // An invalid file has been changed. Its error is reported when the stack is read.
+    return false;
+  }
 }
 
 /** The keys of a stack file. Pulumi ignores every other one. */

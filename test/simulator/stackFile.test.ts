@@ -78,15 +78,33 @@ for (const [what, stackFile, message] of [
   });
 }
 
+/** Pulumi.dev.yaml after `pulumi new`, without its comments. */
+const TEMPLATE = `config:
+  aws:region: us-west-2
+  cluster-tokens:clusterName: sample-cluster
+  cluster-tokens:serviceAccounts:
+    - name: pulumi-service-account
+      namespace: default
+      tokenType: personal
+      userLogin: sample-login
+`;
+
 test("finds the only stack of a project but an unchanged template, the sample, or asks which one", (t) => {
   const project = temporaryDirectory(t);
-  const template = (login: string) =>
-    `config:\n  clusterName: sample-cluster\n  serviceAccounts:\n    - tokenType: personal\n      userLogin: ${login}\n`;
-  writeFileSync(join(project, "Pulumi.dev.yaml"), template("sample-login"));
+  writeFileSync(join(project, "Pulumi.yaml"), "name: cluster-tokens\n");
+  writeFileSync(join(project, "Pulumi.dev.yaml"), TEMPLATE);
   assert.equal(findStack(project), SAMPLE);
   assert.equal(findStack(project, "dev"), join(project, "Pulumi.dev.yaml"));
-  writeFileSync(join(project, "Pulumi.dev.yaml"), template("alice"));
-  assert.equal(findStack(project), join(project, "Pulumi.dev.yaml"));
+  for (const changed of [
+    TEMPLATE.replace("sample-login", "alice"),
+    TEMPLATE.replace("personal", "persnal"),
+    `${TEMPLATE}  runJob: true\n`,
+    `${TEMPLATE}environment: [shared]\n`,
+    `${TEMPLATE}   invalid: [`,
+  ]) {
+    writeFileSync(join(project, "Pulumi.dev.yaml"), changed);
+    assert.equal(findStack(project), join(project, "Pulumi.dev.yaml"), changed);
+  }
 
   writeFileSync(join(project, "Pulumi.prod.yaml"), "");
   const list = "Stacks in this directory: dev, prod. To choose one: npm start -- --stack NAME";
