@@ -1,7 +1,6 @@
 // Which requests of the Pulumi CLI the exchange script accepts as a credential helper, and what it answers.
 
 import assert from "node:assert/strict";
-import { randomInt } from "node:crypto";
 import { test } from "node:test";
 import { callMain, curlOutput, exchange, granted, SETTINGS } from "../support/script";
 
@@ -20,6 +19,7 @@ const SPELLINGS: [request: string, answer: Answer][] = [
   [`{"reason":"expired","selectedBackendUrl":"${OWN}","version":1}`, "token"],
   [`{${INITIAL} , "selectedBackendUrl" : "${OWN}/" }`, "token"],
   [`{${INITIAL}, "selectedBackendUrl" : "${FOREIGN}"}`, "declined"],
+  [`{${INITIAL},"selectedBackendUrl":""}`, "declined"],
   [`{${INITIAL}}\n{"selectedBackendUrl":"${FOREIGN}"}`, "declined"],
   [`{${INITIAL},"more":null,"most":[{"a":[]},-1.5e9,true,"]}"]}`, "token and backend"],
   [`{"":{"":{}},"é\u202e":"é",${INITIAL}}`, "token and backend"],
@@ -64,6 +64,7 @@ const SPELLINGS: [request: string, answer: Answer][] = [
   [`[{${INITIAL}}]`, "unsupported"],
   [`{${INITIAL}`, "unsupported"],
   [`{${INITIAL}} x`, "unsupported"],
+  [`x {${INITIAL}}`, "unsupported"],
   [`"{${INITIAL}}"`, "unsupported"],
 
   // Length
@@ -78,16 +79,6 @@ test("accepts every object with a supported version and reason, and at most one 
     await answersTo(SPELLINGS.map(([request]) => request)),
     SPELLINGS.map(([, answer]) => answer),
   );
-});
-
-test("accepts random requests exactly as they are in JSON", async () => {
-  const seed = Number(process.env.REQUEST_SEED ?? randomInt(2 ** 31));
-  const random = randomFrom(seed);
-  const requests = Array.from({ length: 200 }, () => randomRequest(random));
-  const answers = await answersTo(requests);
-  for (const [index, request] of requests.entries()) {
-    assert.equal(answers[index], answerIn(request), `REQUEST_SEED=${seed}, request ${index}: ${request}`);
-  }
 });
 
 test("rejects a request with a null character, and says what is wrong with one", async () => {
@@ -126,137 +117,4 @@ async function answersTo(requests: string[]): Promise<Answer[]> {
     assert.deepEqual(others, { version: 1, accessToken: "pul-1" });
     return backendUrl === OWN ? "token and backend" : "token";
   });
-}
-
-/**
- * Returns the answer to a request by its JSON. A key counts at any depth.
- *
- * @param request whose version is written as a digit, and its own URL without an escape.
- */
-function answerIn(request: string): Answer {
-  if (Buffer.byteLength(request) > LONGEST) return "unsupported";
-  const found: Record<string, unknown[]> = { version: [], reason: [], selectedBackendUrl: [] };
-  let keys = 0;
-  const value = parsed(request, (key, element) => {
-    keys += 1;
-    found[key]?.push(element);
-  });
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return "unsupported";
-
-  // `JSON.parse` keeps one of several keys with the same name in an object. Outside of strings, a colon follows each key.
-  const isAmbiguous = keys !== request.replaceAll(/"([^"\\]|\\.)*"/g, "").split(":").length - 1;
-  const [versions, reasons, urls] = Object.values(found) as [unknown[], unknown[], unknown[]];
-  const isReason = ["initial", "expired", "rejected"].some((reason) => reason === reasons[0]);
-  if (isAmbiguous || versions.length !== 1 || versions[0] !== 1) return "unsupported";
-  if (reasons.length !== 1 || !isReason) return "unsupported";
-  if (urls.length > 1 || (urls.length === 1 && typeof urls[0] !== "string")) return "unsupported";
-
-  const isInitial = reasons[0] === "initial";
-  if (isInitial && urls.length === 0) return "token and backend";
-  if (urls[0] === OWN || urls[0] === `${OWN}/`) return "token";
-  return isInitial ? "declined" : "denied";
-}
-
-/** Returns what JSON contains, after a call for each key of its objects; undefined if it is none. */
-function parsed(text: string, onKey: (key: string, value: unknown) => void): unknown {
-  const visit = (value: unknown) => {
-    if (typeof value !== "object" || value === null) return;
-    for (const [key, element] of Object.entries(value)) {
-      if (!Array.isArray(value)) onKey(key, element);
-      visit(element);
-    }
-  };
-  try {
-    const value: unknown = JSON.parse(text);
-    visit(value);
-    return value;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Returns a number from 0 to 1, the next one of a sequence. */
-type Random = () => number;
-
-/** Returns the sequence of a seed: https://en.wikipedia.org/wiki/Linear_congruential_generator */
-function randomFrom(seed: number): Random {
-  let state = BigInt(seed);
-  return () => {
-    state = (state * 6364136223846793005n + 1442695040888963407n) % 2n ** 64n;
-    return Number(state >> 32n) / 2 ** 32;
-  };
-}
-
-const NAMES = ["version", "reason", "selectedBackendUrl"];
-
-/** What a string can contain: names, what surrounds them in JSON, and what JSON escapes. */
-const PIECES = [
-  ...NAMES,
-  '"',
-  '":',
-  ',"',
-  ', "',
-  "\\",
-  '\\"',
-  "{",
-  "}",
-  "[",
-  "]",
-  ":",
-  ",",
-  " ",
-  "\n",
-  "é",
-  "\u202e",
-  "&",
-  "1",
-];
-
-/** Returns the text of a request that is often, but not always, valid. Most of its parts are likely to matter. */
-function randomRequest(random: Random): string {
-  const isLikely = (probability: number) => random() < probability;
-  const pick = <Element>(elements: Element[]) => elements[Math.floor(random() * elements.length)] as Element;
-  const several = <Element>(most: number, create: (index: number) => Element) =>
-    Array.from({ length: Math.floor(random() * (most + 1)) }, (_, index) => create(index));
-
-  const space = () => (isLikely(0.2) ? pick([" ", "\n", "\t", "\r\n", "  "]) : "");
-  const spaced = (token: string) => space() + token + space();
-  const text = () => several(5, () => pick(PIECES)).join("");
-  const stringOf = (content: string) => {
-    const json = JSON.stringify(content).replaceAll("&", "\\u0026");
-    return isLikely(0.3) ? json.replaceAll("é", "\\u00e9").replaceAll("/", "\\/") : json;
-  };
-
-  function member(key: string, value: string): string {
-    return `${spaced(JSON.stringify(key))}:${spaced(value)}`;
-  }
-
-  function value(depth: number): string {
-    const scalars = ["null", "true", "0", "1", "-1.5e3", stringOf(text()), JSON.stringify(pick(NAMES))];
-    if (depth === 0 || isLikely(0.6)) return pick(scalars);
-    if (isLikely(0.4)) return `[${several(3, () => spaced(value(depth - 1))).join(",")}]`;
-    return object(depth, []);
-  }
-
-  function object(depth: number, members: string[]): string {
-    // The index makes the key the only one of its name.
-    const others = several(3, (index) => member(`${text()}${index}`, value(depth - 1)));
-    const nested = depth < 3 && isLikely(0.03) ? [member(pick(NAMES), value(0))] : [];
-    const all = [...members, ...others, ...nested];
-    const order = all.map((it) => [random(), it] as const).sort(([one], [other]) => one - other);
-    return `{${order.map(([, it]) => it).join(",") || space()}}`;
-  }
-
-  const reason = isLikely(0.95) ? pick(["initial", "expired", "rejected"]) : text();
-  const url = pick([OWN, `${OWN}/`, FOREIGN, "s3://state?a=b&c=d", "", text()]);
-  const members = [
-    ...(isLikely(0.95) ? [member("version", isLikely(0.95) ? "1" : pick(["2", '"1"', "11", value(2)]))] : []),
-    ...(isLikely(0.95) ? [member("reason", isLikely(0.97) ? JSON.stringify(reason) : value(2))] : []),
-    ...(isLikely(0.7) ? [member("selectedBackendUrl", isLikely(0.95) ? JSON.stringify(url) : value(2))] : []),
-    ...(isLikely(0.05) ? [member(pick(NAMES), value(1))] : []),
-  ];
-  const request = spaced(object(3, members));
-  if (isLikely(0.02)) return request.padEnd(LONGEST + pick([0, 1]));
-  if (isLikely(0.02)) return `[${request}]`;
-  return request;
 }
