@@ -1,10 +1,6 @@
-// The pages name the exit codes that exist, and what a Stack of the Pulumi Kubernetes Operator needs. Their stack files can be
-// deployed.
+// The pages name the exit codes that exist, and what a Stack of the Pulumi Kubernetes Operator needs.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
 import {
@@ -13,9 +9,7 @@ import {
   tokenVolume,
   VOLUME_MOUNT,
 } from "../../kubernetes/tokenVolume";
-import { ANSWERS, inputsOf, runStack } from "../core/program";
-import { ROOT, read, sectionOf } from "../support/project";
-import { temporaryDirectory } from "../support/temporaryDirectory";
+import { read, sectionOf } from "../support/project";
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
   const section = sectionOf(read("docs/troubleshooting.md"), "## Exit codes");
@@ -36,14 +30,4 @@ test("examples/operator/mount.yaml mounts in a Stack what a pod of its service a
     containers: [{ name: "pulumi", volumeMounts: [VOLUME_MOUNT] }],
     volumes: [tokenVolume(`SERVICE_ACCOUNT${CONFIG_MAP_SUFFIX}`, "urn:pulumi:org:acme")],
   });
-});
-
-test("the entries of print-entries.sh create no role, and need no IAM OIDC provider", async (t) => {
-  const stacks = join(temporaryDirectory(t), "stacks.txt");
-  writeFileSync(stacks, "team-a app\n");
-  const script = join(ROOT, "examples", "operator", "print-entries.sh");
-  const input = "team-a\tapp\tapp\tenvRefs\tpulumi-api-secret\n";
-  const serviceAccounts = parse(execFileSync("bash", [script, stacks], { encoding: "utf8", input }));
-  const { "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": _, ...answers } = ANSWERS;
-  assert.deepEqual(inputsOf(await runStack({ serviceAccounts }, { answers }), "Role"), []);
 });

@@ -17,14 +17,8 @@ import { missingJq, writePrograms } from "../support/programs";
 import { blocksOf, copyProject, linkPackages, ROOT, read, sectionOf } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
 import { temporaryDirectory } from "../support/temporaryDirectory";
-import {
-  GITHUB_PROVIDER,
-  type PipelineCloud,
-  SETTINGS,
-  STACK,
-  SUBJECT_PREFIX,
-  startPipelineCloud,
-} from "./cloud";
+import { GITHUB_PROVIDER, type PipelineCloud, startPipelineCloud } from "./cloud";
+import { SETTINGS, SUBJECT_PREFIX } from "./pipeline";
 
 const FLEET = join(ROOT, "examples", "fleet", "pipeline");
 
@@ -92,27 +86,11 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     assert.deepEqual(cloud.existing(), [GITHUB_PROVIDER]);
   });
 
-  test("a new namespace of a stack is added to the workflows' access to its cluster", async (t) => {
-    const { pulumi, documented } = await newPipeline(t);
-    await documented("Set it up", "bash");
-    const namespaces = ["default", "ops"];
-    succeeded(await pulumi("config", "set", "stacks", JSON.stringify([{ ...STACK, namespaces }])));
-    succeeded(await pulumi("up", "--yes", "--skip-preview"));
-    const associations = [...cloud.stored].filter(([id]) =>
-      id.endsWith(":cluster-access-policy/AmazonEKSViewPolicy"),
-    );
-    const scopes = associations.map(([, inputs]) => (inputs as { accessScope: object }).accessScope);
-    assert.deepEqual(scopes, [{ type: "namespace", namespaces }]);
-  });
-
   test("the stacks of examples/fleet/pipeline, one for each AWS account, share one organization, and their outputs are one file", {
     skip: !existsSync(FLEET) && "the component is removed, and the fleet with it",
   }, async (t) => {
     const { root, pulumi, documented } = await newPipeline(t);
     await cp(FLEET, join(root, "pipeline"), { recursive: true });
-    const clusters = ["dev-us-1", "staging-us-1", "prod-us-1"].map((name) => `us-west-2 ${name}`);
-    clusters.push("eu-west-1 prod-eu-1");
-    for (const cluster of clusters) cloud.clusters.set(cluster, "API");
     await documented("Set it up", "bash");
     const inPulumiCloud = () => cloud.existing().filter((it) => /^(acme|Organization|Team)/.test(it));
     const ofFirst = inPulumiCloud();

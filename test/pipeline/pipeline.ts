@@ -2,19 +2,19 @@
 
 import { type Answers, type Options, type Run, runProgram } from "../core/program";
 
-const ACCOUNT = "123456789012";
-export const REPOSITORY = "acme/eks-pulumi-oidc";
+export const ACCOUNT = "123456789012";
+const REPOSITORY = "acme/eks-pulumi-oidc";
 export const SUBJECT_PREFIX = "repo:acme@11/eks-pulumi-oidc@42";
 export const STACK = { stack: `${REPOSITORY}/dev`, clusterName: "my-cluster", region: "us-west-2" };
 
-const SETTINGS = {
+export const SETTINGS = {
   repository: REPOSITORY,
   repositoryId: "42",
   subjectPrefix: SUBJECT_PREFIX,
   stacks: [STACK],
 };
 
-const getCluster = ({ name, region }: Record<string, string>) => ({
+export const getCluster = ({ name, region }: Record<string, string>) => ({
   name,
   region,
   arn: `arn:${region?.startsWith("us-gov-") ? "aws-us-gov" : "aws"}:eks:${region}:${ACCOUNT}:cluster/${name}`,
