@@ -169,6 +169,11 @@ function client(url: string, token: string, kubeconfig: string) {
     request,
     create,
     createServiceAccount,
+    /** Returns whether RBAC allows a user with these groups what `resourceAttributes` say. */
+    async isAllowed(user: string, groups: string[], resourceAttributes: object): Promise<boolean> {
+      const path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+      return (await create(path, { spec: { user, groups, resourceAttributes } })).status.allowed;
+    },
     /** Creates a namespace with its service account `default`, which a controller creates in a cluster. */
     async createNamespace(name: string, labels: Record<string, string> = {}) {
       await create("/api/v1/namespaces", { metadata: { name, labels } });
