@@ -1,12 +1,15 @@
 // The configuration: what the program receives, and every problem with its path, its value, and its reason.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { parse } from "yaml";
 import { parseConfig } from "../../config";
 import { messageOf } from "../../settings/problems";
 import type { RawConfig } from "../../settings/raw";
 import { declarationsOf, meaningAndDefault } from "../support/declarations";
 import { rawConfigOf } from "../support/rawSettings";
+import { goldenPath, writeGolden, yamlOf } from "./document";
 
 const POLICY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 
@@ -83,12 +86,6 @@ test("an entry inherits only maxExpirationSeconds, and the organization in its a
   assert.deepEqual([second?.userLogin, second?.teamName], [undefined, "platform"]);
 });
 
-test("a runner's Job runs only the exchange, since the CLI accepts no runner token", () => {
-  const [account] = accepted(stackOf(entryOf("runner"))).settings.serviceAccounts;
-  assert.deepEqual(account?.command, ["true"]);
-});
-
-// The tests of index, job, and injection use the other settings.
 test("accepts names that only contain the word of a placeholder, and a team that is called TEAM", () => {
   for (const teamName of ["SRE-POOL", "TEAM"]) {
     const [account] = accepted(stackOf({ ...entryOf("team"), teamName })).settings.serviceAccounts;
@@ -152,249 +149,38 @@ test("accepts what exists on every cluster, or may exist by now: in namespaces t
   accepted({ ...stackOf(existing, { ...existing, name: "default" }), createNamespaces: ["ci"] });
 });
 
-/** The problems of a configuration: of the minimal one with these settings, and with this change of its one entry. */
+/** A configuration that is rejected: the minimal one with these settings, and with this change of its one entry. */
 interface Rejected {
-  what: string;
+  rejects: string;
   settings?: Given;
   entry?: Given;
-  /** One line for each. … is a placeholder for any string. */
+  /** One line for each. */
   problems: string[];
 }
 
-const NOT_BY_GET_TOKEN =
-  "is not supported by … use the environment, aws:profile, or one role in aws:assumeRoles with no settings but roleArn, sessionName, and duration";
+const readRejected = (): Rejected[] => parse(readFileSync(goldenPath("rejected"), "utf8"));
 
-const UNSUPPORTED_KEYS = [
-  ...["aws:assumeRoleWithWebIdentity", "aws:accessKey", "aws:secretKey", "aws:token"],
-  ...["aws:sharedCredentialsFiles", "aws:sharedConfigFiles"],
-];
+const FOUND = readRejected().map(({ problems: _, ...given }) => {
+  const { settings, entry } = given;
+  return { ...given, problems: rejected({ ...(entry && withEntry(entry)), ...settings }) };
+});
+writeGolden(goldenPath("rejected"), FOUND.map((it) => yamlOf([it])).join("\n"));
 
-const REJECTED: Rejected[] = [
-  {
-    what: "unknown settings of the stack, and names what they may be",
-    settings: {
-      clusterNmae: "x",
-      zone: "x",
-      toString: "x",
-      injectToken: true,
-      userLogin: "alice",
-      "serviceAccounts[0].name": "x",
-    },
-    problems: [
-      'clusterNmae: unknown setting; did you mean "clusterName"?',
-      "zone: unknown setting",
-      // The name of a method.
-      "toString: unknown setting",
-      "injectToken: is a setting of an entry of serviceAccounts",
-      "userLogin: is a setting of an entry of serviceAccounts",
-      '"serviceAccounts[0].name": is a path: remove it, and set it with --path',
-    ],
-  },
-  {
-    what: "unknown settings of an entry, and names what they may be",
-    entry: { image: "a:1", audienceRule: true, toString: "x", team: "payments", role: null },
-    problems: [
-      "serviceAccounts[0].image: belongs beside serviceAccounts, not in an entry",
-      "serviceAccounts[0].audienceRule: belongs beside serviceAccounts, not in an entry",
-      "serviceAccounts[0].toString: unknown setting",
-      "serviceAccounts[0].team: unknown setting",
-      // Two settings contain the word.
-      "serviceAccounts[0].role: unknown setting",
-    ],
-  },
-  {
-    what: "a missing setting, and names it in other projects, but no invalid one",
-    settings: {
-      clusterName: "",
-      image: "a b",
-      "eks-pulumi-oidc:clusterName": "a",
-      "eks-platform:image": "a",
-    },
-    problems: [
-      "clusterName: required. Pulumi ignores eks-pulumi-oidc:clusterName, because the name of this project is project",
-      'image = "a b": must be the name of an image',
-    ],
-  },
-  {
-    what: "a missing list, with an entry to copy",
-    settings: { serviceAccounts: "null" },
-    problems: [
-      'serviceAccounts: required under "config:" in the stack file, such as [{ namespace: default, name: pulumi-service-account, tokenType: personal, userLogin: sample-login }]',
-    ],
-  },
-  {
-    what: "settings of providers that are not passed on, without their values, which can be credentials",
-    settings: {
-      ...Object.fromEntries(UNSUPPORTED_KEYS.map((key) => [key, "s3cret"])),
-      "aws:assumeRoles": [{ roleArn: "s3cret" }, { roleArn: "s3cret" }],
-      "pulumiservice:accessToken": "s3cret",
-      "pulumiservice:apiUrl": "s3cret",
-    },
-    problems: [
-      ...["aws:assumeRoles", ...UNSUPPORTED_KEYS].map((key) => `${key}: ${NOT_BY_GET_TOKEN}`),
-      "pulumiservice:accessToken: is not used: remove it, and run … or set PULUMI_ACCESS_TOKEN in the environment",
-      "pulumiservice:apiUrl: is not used: remove it, and set pulumiApiUrl",
-    ],
-  },
-  {
-    what: "what the token for the cluster would lack of a role, without the values",
-    settings: {
-      "aws:assumeRoles": [{ roleArn: "a", externalId: "s3cret", sourceIdentity: "s3cret" }],
-    },
-    problems: [
-      "aws:assumeRoles[0].externalId: is not supported by …",
-      "aws:assumeRoles[0].sourceIdentity: is not supported by …",
-    ],
-  },
-  {
-    what: "accounts that are not written as a list of IDs",
-    settings: { "aws:allowedAccountIds": ["12345678901"] },
-    problems: ["aws:allowedAccountIds[0]: must be an AWS account ID: 12 digits, in quotes"],
-  },
-  {
-    what: "policies of an account that the deployment is not limited to, but AWS's own",
-    settings: {
-      "aws:allowedAccountIds": ["123456789012"],
-      permissionsBoundaryArn: "arn:aws:iam::210987654321:policy/boundary",
-    },
-    entry: {
-      rolePolicyArns: [POLICY, "arn:aws:iam::123456789012:policy/a", "arn:aws:iam::210987654321:policy/a"],
-    },
-    problems: [
-      'permissionsBoundaryArn = "arn:aws:iam::210987654321:policy/boundary": is of account 210987654321, but aws:allowedAccountIds has only 123456789012',
-      'serviceAccounts[0].rolePolicyArns[2] = "arn:aws:iam::210987654321:policy/a": is of account 210987654321, but aws:allowedAccountIds has only 123456789012',
-    ],
-  },
-  {
-    what: "default tags that would tag nothing",
-    settings: { "aws:defaultTags": { team: "ops" } },
-    problems: ['aws:defaultTags.tags: must be an object with tags, such as {"tags":{"team":"ops"}}'],
-  },
-  {
-    what: "a list without an entry",
-    settings: { serviceAccounts: [] },
-    problems: [
-      "serviceAccounts: must not be empty. To end all access, run `pulumi destroy`, or remove the component",
-    ],
-  },
-  {
-    what: "something else than a list of entries, with which createNamespaces is not compared",
-    settings: { serviceAccounts: "a/b", createNamespaces: ["ci"] },
-    problems: ['serviceAccounts = "a/b": must be a list: put it in brackets, [ ]'],
-  },
-  {
-    what: "the declaration of a list, as in Pulumi.yaml",
-    settings: { serviceAccounts: { type: "array", items: { type: "object" }, default: [ENTRY] } },
-    problems: ["serviceAccounts: must be a list, not a declaration: paste what is below `default:`"],
-  },
-  {
-    what: "entries that are not objects",
-    settings: { serviceAccounts: ["a", []] },
-    problems: ['serviceAccounts[0] = "a": must be an object', "serviceAccounts[1]: must be an object"],
-  },
-  {
-    what: "policies without a role",
-    entry: { awsRole: "none", rolePolicyArns: [POLICY] },
-    problems: ["serviceAccounts[0].rolePolicyArns: requires an IAM role, but awsRole is none"],
-  },
-  {
-    what: "injection for a runner",
-    entry: { tokenType: "runner", runnerId: "a", runnerName: "a", userLogin: undefined, injectToken: true },
-    problems: [
-      "serviceAccounts[0].injectToken = true: is not valid with tokenType runner: a runner exchanges its ID token itself",
-    ],
-  },
-  {
-    what: "more entries with injectToken than its admission policy can contain",
-    settings: {
-      serviceAccounts: Array.from({ length: 1000 }, (_, index) => {
-        const name = `app-${index}-`.padEnd(63, "a");
-        return { ...ENTRY, namespace: "n".repeat(63), name, injectToken: true };
-      }),
-    },
-    problems: [
-      "serviceAccounts: too many entries have injectToken: its admission policy has an expression of 154002 characters, and the API server accepts 100000. …",
-    ],
-  },
-  {
-    what: "a service account that every namespace has",
-    entry: { name: "default" },
-    problems: [
-      "serviceAccounts[0].createServiceAccount: must be false: every namespace has the service account default",
-    ],
-  },
-  {
-    what: "what a new cluster does not have",
-    settings: { createCluster: true, createOidcProvider: true },
-    entry: { namespace: "web" },
-    problems: [
-      'serviceAccounts[0].namespace = "web": must be in createNamespaces: the cluster that createCluster creates does not have it',
-      "createOidcProvider = true: must be false with createCluster, which creates what its roles need",
-    ],
-  },
-  {
-    what: "new namespaces that no entry has, or that are listed twice beside an invalid one",
-    settings: { createNamespaces: ["web", "ci", "ci", "CI"] },
-    problems: [
-      'createNamespaces[0] = "web": no entry of serviceAccounts has this namespace',
-      'createNamespaces[2] = "ci": must not be listed twice',
-      'createNamespaces[3] = "CI": must be 1 to 63 lowercase letters…',
-    ],
-  },
-  {
-    what: "a pod spec of the Jobs that misleads or cannot be merged",
-    settings: {
-      jobPodSpec: {
-        serviceAccountName: "a",
-        volumes: ["a"],
-        containers: [
-          { image: "x" },
-          { name: "proxy", env: { A: "b" } },
-          { name: "token-exchange", volumeMounts: [{}, { mountPath: "var/run//secrets/pulumi.com/a" }] },
-        ],
-      },
-    },
-    problems: [
-      "jobPodSpec.serviceAccountName: must not be set: each Job runs as its own service account",
-      "jobPodSpec.containers[0].name: required",
-      "jobPodSpec.containers[1].env: must be a list",
-      "jobPodSpec.containers[2].volumeMounts[0].mountPath: required",
-      'jobPodSpec.containers[2].volumeMounts[1].mountPath = "var/run//secrets/pulumi.com/a": must not be below…',
-      'jobPodSpec.volumes[0] = "a": must be an object',
-    ],
-  },
-  {
-    what: "null in a pod spec of the Jobs",
-    settings: { jobPodSpec: { hostname: null, containers: [{ name: "proxy", env: [null] }] } },
-    problems: ["hostname", "containers[0].env[0]"].map(
-      (path) => `jobPodSpec.${path}: must not be null, which would change nothing`,
-    ),
-  },
-  {
-    what: "containers and commands of the Jobs that would be lost",
-    settings: {
-      jobPodSpec: {
-        containers: [
-          { name: "token-exchange", command: ["true"] },
-          { name: "token-exchange", args: ["a"] },
-          { name: "proxy", command: ["proxy"], args: ["a"] },
-          { name: "proxy" },
-        ],
-      },
-    },
-    problems: [
-      "jobPodSpec.containers[0]: must not set command or args, which each Job has from command of its entry",
-      "jobPodSpec.containers[1]: must not set command or args, which each Job has from command of its entry",
-      "jobPodSpec.containers[3]: must not have the name of a container before it",
-    ],
-  },
-];
-
-for (const { what, settings, entry, problems } of REJECTED) {
-  test(`rejects ${what}`, () => {
-    assertProblems(rejected({ ...(entry && withEntry(entry)), ...settings }), problems);
+for (const [index, { rejects, problems }] of readRejected().entries()) {
+  test(`rejects ${rejects}`, () => {
+    assert.deepEqual(FOUND[index]?.problems, problems);
   });
 }
+
+test("rejects more entries with injectToken than its admission policy can contain", () => {
+  const entries = Array.from({ length: 1000 }, (_, index) => {
+    const name = `app-${index}-`.padEnd(63, "a");
+    return { ...ENTRY, namespace: "n".repeat(63), name, injectToken: true };
+  });
+  assertProblems(rejected(stackOf(...entries)), [
+    "serviceAccounts: too many entries have injectToken: its admission policy has an expression of 154002 characters, and the API server accepts 100000. …",
+  ]);
+});
 
 /**
  * Values that a rule rejects, and the beginning of the reason. The last column is the token type of an entry that has it.
@@ -477,41 +263,6 @@ test("each token type requires its own settings, and rejects those of the others
       );
     }
   }
-});
-
-test("an organization token has a role, or is an administrator's", () => {
-  const organization = {
-    namespace: "a",
-    name: "b",
-    tokenType: "organization",
-    organizationRoleId: "b7c1d9a2",
-  };
-  assert.deepEqual(
-    accepted(stackOf(organization)).settings.serviceAccounts[0]?.organizationRoleId,
-    "b7c1d9a2",
-  );
-  assert.deepEqual(rejected(stackOf({ ...organization, organizationAdmin: true })), [
-    "serviceAccounts[0].organizationRoleId: is not valid with organizationAdmin: true",
-  ]);
-  assert.deepEqual(rejected(stackOf({ ...organization, tokenType: "team", teamName: "a" })), [
-    'serviceAccounts[0].organizationRoleId = "b7c1d9a2": is not valid with tokenType team',
-  ]);
-});
-
-test("reports all problems at once, setting by setting and entry by entry, and each setting once", () => {
-  const serviceAccounts = [
-    { ...ENTRY, tokenExpirationSeconds: "a", nmae: "b" },
-    { ...ENTRY, tokenExpirationSeconds: 601, teamName: "*" },
-  ];
-  const given = { ...stackOf(...serviceAccounts), clusterName: undefined, maxExpirationSeconds: "600" };
-  assertProblems(rejected(given), [
-    "clusterName: required",
-    'serviceAccounts[0].nmae: unknown setting; did you mean "name"?',
-    'serviceAccounts[0].tokenExpirationSeconds = "a": must be a whole number of seconds',
-    'serviceAccounts[1].teamName = "*": must have at most 100 printable ASCII characters…',
-    "serviceAccounts[1].tokenExpirationSeconds = 601: must be at most maxExpirationSeconds, which is 600",
-    "serviceAccounts[1].name: must not be listed twice",
-  ]);
 });
 
 test("requires an organization in a stack that has none", () => {

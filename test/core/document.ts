@@ -32,14 +32,19 @@ const TYPES = [
 ];
 
 /**
- * Compares what a program has done with a document, or with GOLDEN in the environment writes the document.
+ * Compares what a program has done with a document.
  *
  * @param path of the document.
  */
 export async function assertDocument(path: string, run: Run): Promise<void> {
   const text = await documentOf(run);
-  if (process.env.GOLDEN) writeFileSync(path, text);
+  writeGolden(path, text);
   assert.equal(text, readFileSync(path, "utf8"), "run `npm run golden`, and read the difference");
+}
+
+/** Writes a document if GOLDEN is in the environment: `npm run golden`. */
+export function writeGolden(path: string, text: string): void {
+  if (process.env.GOLDEN) writeFileSync(path, text);
 }
 
 async function documentOf({ registered, outputs, warnings }: Run): Promise<string> {
@@ -154,7 +159,7 @@ function withoutRepetition(value: unknown, printed: Map<string, string>, path: s
 }
 
 /** Returns a section as YAML, in which a short list or object takes one line. */
-function yamlOf(section: unknown): string {
+export function yamlOf(section: unknown): string {
   const document = new Document(section);
   visit(document, {
     Collection(_, node, path) {
