@@ -25,7 +25,6 @@ import { startTeams } from "../environment/teams";
 import { copyProject, linkPackages } from "../support/project";
 
 const JOB = "kubernetes:batch/v1:Job";
-const NAMESPACE = "kubernetes:core/v1:Namespace";
 const ISSUER = "pulumiservice:index:OidcIssuer";
 
 let resources: Emulator["resources"] = {};
@@ -101,16 +100,6 @@ describe("examples/trial", { skip: missingApiServer || missingCli }, () => {
     }
   });
 
-  test("fails for a namespace that exists, and does not delete it", async (t) => {
-    const { up, pulumi, left } = await start(t, { name: "existing", grant: { tokenType: "team" } });
-    await server.createNamespace("existing");
-
-    failed(await up(), /Namespace \(namespace\):.*already exists/s);
-
-    succeeded(await pulumi("destroy", "--yes", "--remove"));
-    assert.deepEqual(await left(), ["namespace existing"]);
-  });
-
   /** Starts an organization without issuers, and creates a stack of the trial. */
   async function start(
     t: TestContext,
@@ -165,12 +154,9 @@ function withoutRules(issuers: ResourceKind = assert.fail()): ResourceKind {
   };
 }
 
-/**
- * Lets the pod of each Job run, which a node does in a cluster, and does not adopt a namespace that exists: the real provider fails
- * with `upsertExistingObjects: false`.
- */
+/** Lets the pod of each Job run, which a node does in a cluster. */
 function withController(server: ApiServer, kinds: Emulator["resources"]): Emulator["resources"] {
-  const { [JOB]: jobs = assert.fail(), [NAMESPACE]: namespaces = assert.fail() } = kinds;
+  const { [JOB]: jobs = assert.fail() } = kinds;
 
   async function createJob(
     name: string,
@@ -193,17 +179,5 @@ function withController(server: ApiServer, kinds: Emulator["resources"]): Emulat
     return resource;
   }
 
-  async function createNamespace(name: string, inputs: KubernetesObject) {
-    const id = String(inputs.metadata?.name);
-    if (await namespaces.read(id)) {
-      throw new Error(`resource ${id} was not successfully created: it already exists`);
-    }
-    return namespaces.create(name, inputs);
-  }
-
-  return {
-    ...kinds,
-    [JOB]: { ...jobs, create: createJob },
-    [NAMESPACE]: { ...namespaces, create: createNamespace },
-  };
+  return { ...kinds, [JOB]: { ...jobs, create: createJob } };
 }

@@ -18,3 +18,13 @@ test("two organizations, two regions, and a cluster of another AWS account", asy
   });
   await assertDocument(join(__dirname, "golden.yaml"), run);
 });
+
+test("what exists already, another partition, and no access policy of EKS", async () => {
+  const run = await runPipeline({
+    stacks: [{ ...STACK, region: "us-gov-west-1" }],
+    githubIssuer: "existing",
+    githubOidcProvider: "existing",
+    viewPolicy: false,
+  });
+  await assertDocument(join(__dirname, "golden.existing.yaml"), run);
+});
