@@ -87,20 +87,10 @@ const REPLACEMENTS: Record<string, Replacement> = {
   "kubernetes:batch/v1:Job": {
     inputs: ["spec.completions", "spec.parallelism", "spec.selector", "spec.template"],
   },
-  // pulumi/pulumi-pulumiservice, provider/pkg/resources/team_stack_perm.go at dc76a0186fd9f1381646a19f2c47b59e8e8cd500.
-  "pulumiservice:index:TeamStackPermission": {
-    inputs: ["organization", "project", "stack", "team", "permission"],
-  },
 };
 
 /** pulumi/pulumi-kubernetes, provider/pkg/provider/diff.go at 94977969d64112b04e19945818a7d5d5f38f631d. */
 const NAMES = ["metadata.name", "metadata.namespace"];
-
-/**
- * The types whose new inputs are compared with the last outputs: to those of a team, the service has added who created it.
- * pulumi/pulumi-go-provider, infer/resource.go.
- */
-const COMPARED_BY_OUTPUTS = ["pulumiservice:index:Team"];
 
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
 const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
@@ -122,9 +112,8 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
       return { inputs: currentSimulation().resources[parse(urn).type]?.check?.(news) ?? news };
     },
 
-    async diff(_id, urn, { __inputs: inputs, __unready, ...outputs }: State, news: object) {
+    async diff(_id, urn, { __inputs: olds, __unready }: State, news: object) {
       const { type } = parse(urn);
-      const olds = COMPARED_BY_OUTPUTS.includes(type) ? outputs : inputs;
       const { inputs: replaced = [], deletesFirst = false } = REPLACEMENTS[type] ?? {};
       const changedIn = (paths: string[]) =>
         paths.filter((path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)));
@@ -164,12 +153,10 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
       if (!found && !state.__inputs) throw new Error(`resource '${id}' does not exist`);
       if (!found) return { id: "", props: {} };
       // A refresh passes the previous state; reading an object of others does not.
-      const { type } = parse(urn);
-      const isKubernetes = type.startsWith("kubernetes:");
+      const isKubernetes = parse(urn).type.startsWith("kubernetes:");
       const inputs = isKubernetes && state.__inputs ? Object(pruned(found, state.__inputs)) : found;
       // The outputs are what exists, with what someone added.
-      const outputs = COMPARED_BY_OUTPUTS.includes(type) ? inputs : { ...state, ...found };
-      return { id, inputs, props: { ...outputs, __inputs: inputs } };
+      return { id, inputs, props: { ...state, ...found, __inputs: inputs } };
     },
 
     async delete(id, urn) {

@@ -13,7 +13,7 @@ import {
   missingApiServer,
   startApiServer,
 } from "../environment/apiServer";
-import { type Emulator, type ResourceKind, Unready } from "../environment/emulator";
+import { type Emulator, type ResourceKind, storedKind, Unready } from "../environment/emulator";
 import { failed, succeeded } from "../environment/engineOutcome";
 import { type PodSpec, runPodSpec } from "../environment/podSpec";
 import { serveProvider } from "../environment/provider";
@@ -21,7 +21,6 @@ import { publishedKeys } from "../environment/publishedKeys";
 import { missingCli, openCli } from "../environment/pulumiCli";
 import { type PulumiCloudOptions, startPulumiCloud } from "../environment/pulumiCloud";
 import { realKubernetes } from "../environment/realKubernetes";
-import { startTeams } from "../environment/teams";
 import { copyProject, linkPackages } from "../support/project";
 
 const JOB = "kubernetes:batch/v1:Job";
@@ -107,12 +106,14 @@ describe("examples/trial", { skip: missingApiServer || missingCli }, () => {
     { ignoresRules = false, ...options }: Partial<PulumiCloudOptions> & { ignoresRules?: boolean } = {},
   ) {
     const cloud = await startPulumiCloud({ registrationMilliseconds: 0, keysOf: publishedKeys, ...options });
-    const teams = startTeams();
-    const issuers = {
+    const teams = new Map<string, object>();
+    const team = storedKind(teams, (_inputs, name) => `team ${name}`);
+    const inCloud = {
       ...cloud.resources,
       ...(ignoresRules && { [ISSUER]: withoutRules(cloud.resources[ISSUER]) }),
+      "pulumiservice:index:Team": team,
     };
-    resources = { ...issuers, ...teams.resources, ...withController(server, realKubernetes(server)) };
+    resources = { ...inCloud, ...withController(server, realKubernetes(server)) };
     debugProviders ??= serveProvider(() => ({ resources, calls: {} }));
     const cli = openCli(await debugProviders, { PULUMI_API: cloud.apiUrl });
     t.after(() => Promise.all([cloud.close(), cli.remove()]));
@@ -137,7 +138,7 @@ describe("examples/trial", { skip: missingApiServer || missingCli }, () => {
         // No controller ends the deletion of a namespace here.
         const exists = body.metadata && !("deletionTimestamp" in body.metadata);
         const namespaces = exists ? [`namespace ${settings.name}`] : [];
-        return [...cloud.existing(), ...teams.existing(), ...namespaces];
+        return [...cloud.existing(), ...teams.keys(), ...namespaces];
       },
     };
   }

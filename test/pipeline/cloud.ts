@@ -3,7 +3,6 @@
 import { ISSUER_URL } from "../../pipeline/config";
 import { type Emulator, type ResourceKind, storedKind } from "../environment/emulator";
 import type { PulumiCloud } from "../environment/pulumiCloud";
-import { startTeams } from "../environment/teams";
 import { ACCOUNT, getCluster } from "./pipeline";
 
 type Issuer = ReturnType<PulumiCloud["list"]>[number]["registration"];
@@ -17,8 +16,7 @@ export function startPipelineCloud() {
   // OIDC issuers of Pulumi Cloud, and everything else that exists, by ID.
   const issuers = new Map<string, Issuer>();
   const stored = new Map<string, object>();
-  const teams = startTeams();
-  const existing = () => [...issuers.keys(), ...stored.keys(), ...teams.existing()].sort();
+  const existing = () => [...issuers.keys(), ...stored.keys()].sort();
 
   /** Returns the kind of a type of resource, whose ID is `Type name`. */
   function kindOf(token: string): ResourceKind {
@@ -31,14 +29,14 @@ export function startPipelineCloud() {
     const outputs = (id: string, inputs: object) => {
       const name = id.replace(`${type} `, "");
       const arn = type === "Role" ? `arn:aws:iam::${ACCOUNT}:role/${name}-1a2b3c4` : id;
-      return { arn, name, ...inputs };
+      return { arn, name, roleId: name, ...inputs };
     };
     const store: Map<string, object> = type === "OidcIssuer" ? issuers : stored;
-    return teams.resources[token] ?? storedKind(store, identify, outputs);
+    return storedKind(store, identify, outputs);
   }
 
   const calls: Emulator["calls"] = {
-    ...teams.calls,
+    "pulumiservice:index:getCurrentUser": { answer: () => ({ username: "alice" }) },
     // Every cluster exists.
     "aws:eks/getCluster:getCluster": { answer: (inputs) => getCluster(inputs as Record<string, string>) },
     "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {

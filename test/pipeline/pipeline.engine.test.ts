@@ -94,7 +94,7 @@ describe("the pipeline on Pulumi's engine", { skip: missingTool }, () => {
     await documented("Set it up", "bash");
     const inPulumiCloud = () => cloud.existing().filter((it) => /^(acme|Organization|Team)/.test(it));
     const ofFirst = inPulumiCloud();
-    assert.ok(ofFirst.includes("acme/clusters-preview"));
+    assert.ok(ofFirst.includes("Team acme"));
 
     /** Goes to another account, which has neither GitHub's provider nor a role yet. */
     const changeAccount = () => {

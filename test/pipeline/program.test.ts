@@ -1,4 +1,4 @@
-// The pipeline's program: which ID tokens its identity trusts, and what stops it before it creates anything. golden.yaml has all else.
+// The pipeline's program: which ID tokens its identity trusts, and what stops it before it creates anything. golden/new.yaml has all else.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -16,7 +16,7 @@ test("two organizations, two regions, and a cluster of another AWS account", asy
     environments: ["acme/app/prod"],
     rolePath: "/ci/",
   });
-  await assertDocument(join(__dirname, "golden.yaml"), run);
+  await assertDocument(join(__dirname, "golden", "new.yaml"), run);
 });
 
 test("what exists already, another partition, and no access policy of EKS", async () => {
@@ -26,5 +26,5 @@ test("what exists already, another partition, and no access policy of EKS", asyn
     githubOidcProvider: "existing",
     viewPolicy: false,
   });
-  await assertDocument(join(__dirname, "golden.existing.yaml"), run);
+  await assertDocument(join(__dirname, "golden", "existing.yaml"), run);
 });
