@@ -29,8 +29,7 @@ async function main(named: string[]): Promise<string[]> {
     process.env.PULUMI_CREDENTIALS_PATH = directory;
     // Pulumi compiles programs with ts-node, which would fill the checkout's own cache.
     process.env.TS_NODE_CACHE_DIRECTORY = join(directory, "ts-node");
-    // Those that require a program take the longest.
-    const groups = named.length > 0 ? largestFirst(named).map((file) => [file]) : balanced(unitTests());
+    const groups = named.length > 0 ? named.map((file) => [file]) : balanced(unitTests());
     return await runGroups(directory, groups);
   } finally {
     rmSync(directory, { recursive: true, force: true });
@@ -46,13 +45,11 @@ function unitTests(): string[] {
 
 /** Distributes files over a few groups, each for one process: loading Pulumi's SDK takes longer than most files' tests. */
 function balanced(files: string[]): string[][] {
-  const sorted = largestFirst(files);
-  const numbers = Array.from({ length: Math.min(PROCESSES + 1, files.length) }, (_, number) => number);
-  return numbers.map((number) => sorted.filter((_, index) => index % numbers.length === number));
-}
-
-function largestFirst(files: string[]): string[] {
-  return files.toSorted((a, b) => statSync(b).size - statSync(a).size);
+  const groups = Array.from({ length: Math.min(PROCESSES + 1, files.length) }, (): string[] => []);
+  // Large files first, so that no group has two of them.
+  const sorted = files.toSorted((a, b) => statSync(b).size - statSync(a).size);
+  for (const [index, file] of sorted.entries()) groups[index % groups.length]?.push(file);
+  return groups;
 }
 
 /** Runs each group of files in a separate process, and returns what is wrong with the outcome. */

@@ -2,14 +2,20 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import * as v from "valibot";
 import { read } from "../support/project";
 
-interface Statement {
-  Effect: string;
-  Action: string | string[];
-  Resource: string | string[];
-  Condition?: { StringEquals: Record<string, string | string[]> };
-}
+/** Without policy variables. */
+const string = v.pipe(v.string(), v.excludes("${"));
+const strings = v.union([string, v.array(string)]);
+const statement = v.strictObject({
+  Effect: v.literal("Allow"),
+  Action: strings,
+  Resource: strings,
+  Condition: v.optional(v.strictObject({ StringEquals: v.record(v.string(), strings) })),
+});
+/** What `allows` evaluates, and nothing else. */
+const policy = v.strictObject({ Version: v.literal("2012-10-17"), Statement: v.array(statement) });
 
 const IAM = "arn:aws:iam::123456789012:";
 const EKS = "arn:aws:eks:us-west-2:123456789012:";
@@ -66,7 +72,7 @@ const REQUESTS: [service: string, actions: string, resource: string, context: ob
   ];
 
 test("the deployer's policy allows changes only to roles with the boundary, which it never removes", () => {
-  const statements = statementsOf("examples/permissions/policy.json");
+  const { Statement: statements } = v.parse(policy, JSON.parse(read("examples/permissions/policy.json")));
   const allowed = new Set<string>();
   for (const [service, names, resource, context, isAllowed] of REQUESTS) {
     for (const action of names.split(" ").map((name) => `${service}:${name}`)) {
@@ -83,24 +89,6 @@ test("the deployer's policy allows changes only to roles with the boundary, whic
   assert.deepEqual([...new Set(statements.flatMap(({ Action }) => Action))].sort(), [...allowed].sort());
 });
 
-/** Returns the statements of a policy. @throws AssertionError for what `allows` does not evaluate. */
-function statementsOf(file: string): Statement[] {
-  const {
-    Version,
-    Statement: statements,
-    ...others
-  }: { Version: string; Statement: Statement[] } = JSON.parse(read(file));
-  assert.deepEqual([Version, others], ["2012-10-17", {}]);
-  for (const { Effect, Action, Resource, Condition, ...unknown } of statements) {
-    assert.deepEqual([Effect, unknown], ["Allow", {}]);
-    assert.ok(Action && Resource);
-    const { StringEquals, ...otherOperators } = Condition ?? { StringEquals: {} };
-    assert.deepEqual(otherOperators, {});
-    assert.doesNotMatch(JSON.stringify([Resource, StringEquals]), /\$\{/, "no policy variables");
-  }
-  return statements;
-}
-
 /**
  * Returns whether a statement matches a request. A condition on a key that the request does not have is false:
  * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
@@ -109,7 +97,7 @@ function statementsOf(file: string): Statement[] {
  *   https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html
  */
 function allows(
-  { Action, Resource, Condition }: Statement,
+  { Action, Resource, Condition }: v.InferOutput<typeof statement>,
   { action, resource, context }: { action: string; resource: string; context: object },
 ): boolean {
   const values = new Map(Object.entries(context));

@@ -192,13 +192,7 @@ test("preview.yml writes less than GitHub shows", (t) => {
 
 for (const [what, files, status, output] of [
   [
-    "with the pack",
-    [PACK_FILE, DRIFT_FILE],
-    1,
-    `${DRIFT} ${OF_PACK} --policy-pack-config DIRECTORY/policy.json\n{"a":"x"}\n`,
-  ],
-  [
-    "with the limits of its stack, which take precedence",
+    "with the pack, and the limits of its stack, which take precedence",
     [PACK_FILE, DRIFT_FILE, LIMITS],
     1,
     `${DRIFT} ${OF_PACK} --policy-pack-config DIRECTORY/policy.json\n{"a":"y","b":"y"}\n`,
