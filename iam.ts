@@ -50,7 +50,7 @@ export function createAwsRole(
         .apply(([url, oidcProviderArn]) => irsaTrustPolicy(url, oidcProviderArn, account));
       const { role, permissions, attachments } = createRole(
         name,
-        { account, trustPolicy, settings },
+        { account, awsRole: source.awsRole, trustPolicy, settings },
         options,
       );
       return { role, permissions, irsaRoleArn: role.arn, prerequisites: attachments };
@@ -61,7 +61,7 @@ export function createAwsRole(
       const trustPolicy = clusterArn.apply((arn) => podIdentityTrustPolicy(arn, account));
       const { role, permissions, attachments } = createRole(
         name,
-        { account, trustPolicy, settings },
+        { account, awsRole: source.awsRole, trustPolicy, settings },
         options,
       );
       const association = new PodIdentityAssociation(
@@ -88,14 +88,15 @@ function createRole(
   name: string,
   args: {
     account: Account;
+    awsRole: RolePermissions["awsRole"];
     trustPolicy: pulumi.Input<iam.PolicyDocument>;
     settings: AwsRoleArgs["settings"];
   },
   options: pulumi.CustomResourceOptions,
 ): { role: iam.Role; permissions: RolePermissions; attachments: iam.RolePolicyAttachment[] } {
-  const { account, trustPolicy, settings } = args;
+  const { account, awsRole, trustPolicy, settings } = args;
   const permissions = {
-    awsRole: account.awsRole,
+    awsRole,
     policyArns: account.rolePolicyArns,
     permissionsBoundary: settings.permissionsBoundaryArn,
   };

@@ -123,7 +123,7 @@ function moveMessage(moves: Move[], componentName: string | undefined): string {
 }
 
 const RENAMED =
-  "  If your self-hosted Pulumi Cloud only has another name now, and is the same one, see docs/troubleshooting.md.";
+  '  If only the name of your self-hosted Pulumi Cloud has changed, see "A renamed Pulumi Cloud" in docs/troubleshooting.md.';
 
 /** Returns what has changed where no setting of the stack has: of what it looks up. */
 function causes(moved: string[]): string[] {

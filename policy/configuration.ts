@@ -6,15 +6,15 @@ import { type Fields, fieldsOf } from "./values";
 const LEVELS = ["mandatory", "advisory", "disabled"] as const;
 
 /**
- * Checks the names in a configuration. The engine checks the values, but ignores a name that no rule or setting has.
+ * Checks the names in a configuration. The engine checks the values, but ignores a name that no guardrail or setting has.
  *
- * @param configuration for each rule, or for all, its level, or an object with its settings.
+ * @param configuration for each guardrail, or for all, its level, or an object with its settings.
  * @throws Error that lists all problems.
  */
 export function requireKnownNames(policies: Rule[], configuration: Fields): void {
   const rules = ["all", ...policies.map(({ name }) => name)];
   const problems = Object.keys(configuration).flatMap((name) => {
-    if (!rules.includes(name)) return `${name}: unknown rule. The rules are ${rules.join(", ")}.`;
+    if (!rules.includes(name)) return `${name}: unknown guardrail. The guardrails are ${rules.join(", ")}.`;
     const settings = policies.find((it) => it.name === name)?.settings ?? {};
     const known = ["enforcementLevel", ...Object.keys(settings)];
     const unknown = Object.keys(settingsOf(name, configuration)).filter((it) => !known.includes(it));
@@ -26,13 +26,13 @@ export function requireKnownNames(policies: Rule[], configuration: Fields): void
   throw Object.assign(new Error(message), { stack: message });
 }
 
-/** Returns the settings that a configuration has for a rule, with its level as `enforcementLevel`. */
+/** Returns the settings that a configuration has for a guardrail, with its level as `enforcementLevel`. */
 export function settingsOf(rule: string, configuration: Fields): Fields {
   const given = configuration[rule];
   return typeof given === "string" ? { enforcementLevel: given } : fieldsOf(given);
 }
 
-/** Returns the level of a rule: its own in the configuration, that of all, or its default. */
+/** Returns the level of a guardrail: its own in the configuration, that of all, or its default. */
 export function levelOf({ name, level }: Rule, configuration: Fields): (typeof LEVELS)[number] {
   const [given, ofAll] = [name, "all"].map((it) => settingsOf(it, configuration).enforcementLevel);
   return LEVELS.find((it) => it === (given ?? ofAll)) ?? level;

@@ -1,4 +1,4 @@
-// The rules about drift: changes that the program ignores, and what others add, which a preview does not show.
+// The guardrails about drift: changes that the program ignores, and what others add, which a preview does not show.
 
 import { accountsOf, ISSUER, isOfCluster } from "./grants";
 import { granteeOf, isOfServiceAccounts } from "./roles";

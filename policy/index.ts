@@ -1,6 +1,6 @@
-// The promises of the policy pack, in the order in which a reviewer reads them.
+// The guardrails of the policy pack, in the order in which a reviewer reads them.
 //
-// To import this file, name it: the main file of this directory is start.js, which serves the rules to Pulumi's engine.
+// To import this file, name it: the main file of this directory is start.js, which serves the guardrails to Pulumi's engine.
 
 import { attachedPolicies, besideTheProgram, notIgnored } from "./drift";
 import { limits, login, oneIssuer, oneServiceAccount } from "./issuers";

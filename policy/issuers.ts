@@ -1,4 +1,4 @@
-// The rules about Pulumi Cloud: who is granted which access token, and where a provider sends the login's.
+// The guardrails about Pulumi Cloud: who is granted which access token, and where a provider sends the login's.
 
 import { AUTH_POLICY, grantsOf, ISSUER, isOfCluster, NAME, NAMESPACE, SUBJECT } from "./grants";
 import { list, type Resource, type Rule } from "./rule";

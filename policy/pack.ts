@@ -1,4 +1,4 @@
-// The rules as a policy pack of Pulumi's engine, which asks them in its own process: https://www.pulumi.com/docs/insights/policy/
+// The guardrails as a policy pack of Pulumi's engine, which asks them in its own process: https://www.pulumi.com/docs/insights/policy/
 
 import { PolicyPack, type ResourceValidationPolicy, type StackValidationPolicy } from "@pulumi/policy";
 import { AnalyzerService } from "@pulumi/pulumi/proto/analyzer_grpc_pb";
@@ -7,12 +7,12 @@ import { policies } from "./index";
 import { ask, type Resource, type Rule } from "./rule";
 import type { Fields } from "./values";
 
-const PAGE = "https://github.com/OWNER/eks-pulumi-oidc/blob/main/docs/policy.md#the-promises";
+const PAGE = "https://github.com/OWNER/eks-pulumi-oidc/blob/main/docs/policy.md#the-guardrails";
 
 /** What the engine has asked about, by URN. */
 const program = new Map<string, Resource>();
 
-/** Serves the rules to the engine, until it ends the process. */
+/** Serves the guardrails to the engine, until it ends the process. */
 export function serve(): void {
   checkConfiguration();
   new PolicyPack("pulumi-oidc-guardrails", {
@@ -20,7 +20,7 @@ export function serve(): void {
   });
 }
 
-/** Checks the names in the configuration. The SDK drops those that no rule has: only the engine's request has them. */
+/** Checks the names in the configuration. The SDK drops those that no guardrail has: only the engine's request has them. */
 function checkConfiguration(): void {
   const { requestDeserialize } = AnalyzerService.configure;
   AnalyzerService.configure.requestDeserialize = (bytes) => {
@@ -81,7 +81,7 @@ function metadataOf({ name, description, level, severity, remediation, settings 
 }
 
 /**
- * Returns values without the proxy of the SDK, which would end a rule at the first one that is not known yet, as an advisory, and
+ * Returns values without the proxy of the SDK, which would end a guardrail at the first one that is not known yet, as an advisory, and
  * assets as their text: https://github.com/pulumi/pulumi-policy/blob/main/sdk/nodejs/policy/proxy.ts
  */
 async function plain(props: Record<string, unknown>): Promise<Fields> {

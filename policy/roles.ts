@@ -1,4 +1,4 @@
-// The rules about AWS: who can assume the roles of service accounts.
+// The guardrails about AWS: who can assume the roles of service accounts.
 
 import { accountsOf, grantsOf, isOfCluster, SUBJECT } from "./grants";
 import { type Level, list, type Resource, type Rule } from "./rule";

@@ -1,4 +1,4 @@
-// What a rule is, and what it is asked about.
+// What a guardrail is, and what it is asked about.
 
 import type { Fields } from "./values";
 
@@ -10,7 +10,7 @@ export interface Resource {
   /** Empty if the engine leaves the resource out, as with --target. */
   inputs: Fields;
   ignoreChanges?: string[];
-  /** Its provider, if the engine asks no rule about that, as with --target. */
+  /** Its provider, if the engine asks no guardrail about that, as with --target. */
   unaskedProvider?: { type: string; inputs: Fields };
   /** What exists. Only known at the end. */
   outputs?: Fields;
@@ -21,7 +21,7 @@ export interface Resource {
 /** A mandatory violation stops an update, an advisory one is printed. */
 export type Level = "mandatory" | "advisory";
 
-/** A promise about every program, and how it is checked. */
+/** A guardrail: a sentence that is true of every program, and how it is checked. */
 export interface Rule {
   name: string;
   /** A sentence that is true if nothing is reported. */
@@ -30,7 +30,7 @@ export interface Rule {
   severity: "low" | "medium" | "high" | "critical";
   /** What to do about a violation. */
   remediation: string;
-  /** What the configuration of the pack can set for this rule, as JSON schemas. */
+  /** What the configuration of the pack can set for this guardrail, as JSON schemas. */
   settings?: Record<string, Setting>;
   /** Whether it is asked when all is done, for what only outputs show. Others are asked before a resource is created or changed. */
   isAskedAtEnd?: true;
@@ -40,7 +40,7 @@ export interface Rule {
 export interface Context {
   /** What was registered so far, with the resource. */
   program: Resource[];
-  /** The settings of the rule, with every default. */
+  /** The settings of the guardrail, with every default. */
   settings: Fields;
   /** @param message says what is, and what should be. @param setting allows it. */
   report(message: string, setting?: string): void;
@@ -58,7 +58,7 @@ export function list(description: string, ...values: string[]): Setting {
   return { type: "array", items: { type: "string" }, default: values, description };
 }
 
-/** Returns the messages of a rule about a resource, each once. @param given settings, without the defaults. */
+/** Returns the messages of a guardrail about a resource, each once. @param given settings, without the defaults. */
 export function ask(rule: Rule, resource: Resource, program: Resource[], given: Fields): string[] {
   if (Object.keys(resource.inputs).length === 0) return [];
   const messages = new Set<string>();

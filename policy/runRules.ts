@@ -1,11 +1,11 @@
-// Runs the rules on resources that are plain data, as the engine runs them on those of a preview.
+// Runs the guardrails on resources that are plain data, as the engine runs them on those of a preview.
 
 import { levelOf, requireKnownNames, settingsOf } from "./configuration";
 import { policies } from "./index";
 import { ask, type Level, type Resource, type Rule } from "./rule";
 import type { Fields } from "./values";
 
-/** What breaks the promise of a rule, which is its policy. */
+/** What breaks a guardrail, which Pulumi calls a policy. */
 export interface Violation {
   policy: string;
   description: string;
@@ -16,11 +16,11 @@ export interface Violation {
 }
 
 /**
- * Returns what the rules report: first before each resource, then at the end.
+ * Returns what the guardrails report: first before each resource, then at the end.
  *
  * @param resources in the order of their registration.
- * @param configuration the content of a file for `--policy-pack-config`: for each rule, its settings or its level.
- * @throws Error if the configuration has a rule or a setting that does not exist.
+ * @param configuration the content of a file for `--policy-pack-config`: for each guardrail, its settings or its level.
+ * @throws Error if the configuration has a guardrail or a setting that does not exist.
  */
 export function runRules(resources: Resource[], configuration: Fields = {}): Violation[] {
   requireKnownNames(policies, configuration);

@@ -1,4 +1,4 @@
-// The rule about access tokens that are stored: on a cluster, in a state, or in Pulumi Cloud.
+// The guardrail about access tokens that are stored: on a cluster, in a state, or in Pulumi Cloud.
 
 import type { Rule } from "./rule";
 import { at, fieldsOf, type Value } from "./values";
@@ -16,7 +16,7 @@ export const noStoredToken: Rule = {
   severity: "high",
   remediation: "Exchange an ID token for an access token where it is used.",
   check({ type, inputs }, { report }) {
-    // The rule login is for these.
+    // The guardrail login is for these.
     if (type.startsWith("pulumi:providers:")) return;
     if (TOKEN_TYPES.test(type)) report("It is an access token, which the state stores.");
     const files = type.startsWith("kubernetes:") ? [inputs.data, inputs.binaryData].map(fieldsOf) : [];

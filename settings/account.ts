@@ -45,8 +45,7 @@ export interface ServiceAccount extends TokenSettings {
   /** Name of the service account. */
   name: string;
   /**
-   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. A provider plugin's token, which nothing renews, must
-   * outlive its update. Default: `3600`; `maxExpirationSeconds` if that is less.
+   * Lifetime of the access token in seconds, at most `maxExpirationSeconds`. Default: `3600`; `maxExpirationSeconds` if that is less.
    */
   tokenExpirationSeconds?: number;
   /** Audience of the ID token. Default: `urn:pulumi:org:ORGANIZATION`. */

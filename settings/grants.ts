@@ -20,7 +20,7 @@ export interface Registered {
 
 /** What a role may do, and how pods receive it. */
 export interface RolePermissions {
-  awsRole: AwsRole;
+  awsRole: Exclude<AwsRole, "none">;
   policyArns: pulumi.Input<string>[];
   permissionsBoundary?: pulumi.Input<string> | undefined;
 }
@@ -35,8 +35,9 @@ export interface Common {
 }
 
 /**
- * Returns what a service account is granted, such as `team:platform, 3600 s, role by irsa (arn:aws:iam::aws:policy/ReadOnlyAccess)`:
- * its access token, whose role its pods get, and all else that grants something and is not the default.
+ * Returns what a service account is granted, such as
+ * `team:platform, 3600 s, IAM role by IRSA (policy arn:aws:iam::aws:policy/ReadOnlyAccess)`: its access token, the role that its pods
+ * get, and all else that grants something and is not the default.
  *
  * @returns with `known after the update` for what a preview does not know, so that it shows the rest.
  */
@@ -110,11 +111,20 @@ async function audienceOf(
   return text === (await textOf(defaultAudience(organization))) ? [] : [`audience ${text}`];
 }
 
+/** How pods receive a role, as AWS calls it. */
+const SOURCES: Record<RolePermissions["awsRole"], string> = {
+  irsa: "IRSA",
+  "pod-identity": "EKS Pod Identity",
+};
+
 async function roleOf({ awsRole, policyArns, permissionsBoundary }: RolePermissions): Promise<string> {
   const arns = await Promise.all(policyArns.map(textOf));
-  const policies = arns.length > 0 ? ` (${arns.join(", ")})` : "";
-  const boundary = permissionsBoundary === undefined ? "" : ` within ${await textOf(permissionsBoundary)}`;
-  return `role by ${awsRole}${policies}${boundary}`;
+  const policies =
+    arns.length > 0 ? [`${arns.length === 1 ? "policy" : "policies"} ${arns.join(" and ")}`] : [];
+  const boundary = permissionsBoundary === undefined ? [] : [`boundary ${await textOf(permissionsBoundary)}`];
+  const details = [...policies, ...boundary];
+  const role = `IAM role by ${SOURCES[awsRole]}`;
+  return details.length > 0 ? `${role} (${details.join(", ")})` : role;
 }
 
 /** Returns a string that is an output, too, as far as it is known. */

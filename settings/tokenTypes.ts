@@ -28,11 +28,11 @@ export interface TokenSettings {
   userLogin?: pulumi.Input<string>;
   /** Team of a team token. It must exist. */
   teamName?: pulumi.Input<string>;
-  /** ID of the pool of a runner token. The allow policy contains the ID. */
+  /** ID of the pool of a runner token, for the allow policy. */
   runnerId?: pulumi.Input<string>;
-  /** Name of this pool. The token exchange requests the pool by this name. */
+  /** Name of this pool, for the token exchange. */
   runnerName?: pulumi.Input<string>;
-  /** ID of the custom role that says all that an organization token may do. Not valid with `organizationAdmin: true`. */
+  /** ID of the custom role of an organization token. Not valid with `organizationAdmin: true`. */
   organizationRoleId?: pulumi.Input<string>;
   /** Grant an organization token admin permissions. Default: `false`. */
   organizationAdmin?: boolean;

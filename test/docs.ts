@@ -1,5 +1,5 @@
 // Writes what is generated from the code: `npm run docs`. In docs/, these are the lists of settings and outputs, whose
-// interfaces a comment above each names, and the promises of the policy pack. Editors read the schema of stack files.
+// interfaces a comment above each names, and the guardrails of the policy pack. Editors read the schema of stack files.
 
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -45,7 +45,7 @@ function listOf(interfaces: string[]): string {
   return items.join("");
 }
 
-/** Returns a list of the promises of the policy pack that have a level. */
+/** Returns a list of the guardrails of the policy pack that have a level. */
 function listOfRules(level: string): string {
   const { policies }: typeof import("../policy/index") = require("../policy/index");
   const rules = policies.filter((rule) => rule.level === level);

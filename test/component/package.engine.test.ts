@@ -101,7 +101,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     const first = succeeded(await pulumi("preview", ...PACK));
     assert.match(
       first.stdout,
-      /^ +team-a\/deployer: "team:team-a, 3600 s, role by irsa within known after the update"$/m,
+      /^ +team-a\/deployer: "team:team-a, 3600 s, IAM role by IRSA \(boundary known after the update\)"$/m,
     );
     assert.deepEqual(violationsIn(first), []);
     assert.deepEqual(violationsIn(succeeded(await up(...PACK))), []);
@@ -128,7 +128,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       const preview = succeeded(await pulumi("preview", ...PACK));
       assert.match(
         preview.stdout,
-        /^ +~ team-a\/deployer: "team:team-a, .*" => "team:team-b, 3600 s, role by irsa within arn:aws:iam::123456789012:policy\/boundary"$/m,
+        /^ +~ team-a\/deployer: "team:team-a, .*" => "team:team-b, 3600 s, IAM role by IRSA \(boundary arn:aws:iam::123456789012:policy\/boundary\)"$/m,
       );
       assert.doesNotMatch(preview.stdout, /~ team-a\/app/);
       assert.deepEqual(violationsIn(preview), []);

@@ -88,7 +88,7 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
       failed(await pulumi("preview"), /snapshot integrity failure/);
 
       await set("serviceAccounts", [{ ...app, ...DENY, runJob: false }]);
-      await documented("snapshot integrity failure");
+      await documented("A broken state");
       succeeded(await pulumi("preview", "--expect-no-changes"));
       assert.ok(!simulation.existing().kubernetes.some((name) => name.includes("web")));
     });
@@ -101,7 +101,7 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
     const { simulation, pulumi, documented } = stack;
     /** Runs commands of the section for what the killed update was creating. */
     const run = (mark: string, names: Record<string, string> = {}) =>
-      documented("pending operations", names, `bash ${mark}`);
+      documented("Pending operations", names, `bash ${mark}`);
     const deleteObject = (KIND: string, NAME: string) => run("object", { KIND, NAME, NAMESPACE: "default" });
     const { aws: before } = simulation.existing();
 
@@ -179,7 +179,7 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
     failed(await up(), /400 API error: .*Calculated thumbprint/);
     failed(await up("--refresh"), /400 API error: .*Calculated thumbprint/);
     const [id = assert.fail()] = pulumiCloud.existing();
-    await documented("Calculated thumbprint", { ISSUER_ID: id.replace("acme/", "") });
+    await documented("A renewed certificate", { ISSUER_ID: id.replace("acme/", "") });
     const { policies, thumbprints } = pulumiCloud.list()[0]?.registration ?? assert.fail();
     assert.equal(policies?.length, 2);
     assert.deepEqual(thumbprints, [cli.issuerCertificate.thumbprint()]);
@@ -235,7 +235,7 @@ async function stackOf(t: TestContext, serviceAccounts: object[], options: Parti
   return {
     ...stack,
     /**
-     * Runs the commands of the page for a message: the block with this mark below its heading, or the one `pulumi up` in its row.
+     * Runs the commands of the page: the block with this mark below a heading, or the one `pulumi up` in the row of a message.
      *
      * @param names replace the page's placeholders.
      * @returns the standard output.

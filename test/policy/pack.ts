@@ -34,7 +34,7 @@ export function violationsIn({ screen }: Outcome): string[] {
   const lines = policies.split("\n");
   return lines.flatMap((line, index) => {
     const [, level, rule, name] = HEADING.exec(line) ?? [];
-    // Below it are the promise, and the message.
+    // Below it are the guardrail, and the message.
     return rule ? `${level} ${rule} ${name}: ${lines[index + 2]?.trim()}` : [];
   });
 }

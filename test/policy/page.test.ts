@@ -1,4 +1,4 @@
-// The pages name rules and settings of the policy pack, and no others.
+// The pages name guardrails and settings of the policy pack, and no others.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { read, sectionOf } from "../support/project";
 
 const NAMES = policies.map(({ name }) => name);
 
-test("docs/policy.md has each promise, and each former rule once", () => {
+test("docs/policy.md has each guardrail, and each former name once", () => {
   const page = read("docs/policy.md");
   for (const { name, description } of policies)
     assert.ok(page.includes(`- **\`${name}\`**: ${description}`), name);
@@ -39,7 +39,7 @@ test("docs/policy.md configures what exists", () => {
   assert.doesNotThrow(() => runRules([], JSON.parse(read("policy/drift.json"))));
 });
 
-test("docs/SECURITY.md names the mandatory rules, and no others", () => {
+test("docs/SECURITY.md names the mandatory guardrails, and no others", () => {
   const threats = sectionOf(read("docs/SECURITY.md"), "## Threats");
   const [sentence = ""] = /With \[the policy pack\].*?\.\n/s.exec(threats) ?? [];
   const mandatory = policies.filter(({ level }) => level === "mandatory").map(({ name }) => name);

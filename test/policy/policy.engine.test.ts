@@ -129,7 +129,7 @@ describe("the policy pack", { skip: missingCli }, () => {
     const file = join(directory, "policy.json");
     await writeFile(file, JSON.stringify({ "one-issue": "advisory", limits: { maxExpirationsSeconds: 1 } }));
     const outcome = await pulumi("preview", ...PACK, "--policy-pack-config", file);
-    failed(outcome, /one-issue: unknown rule/, /limits\.maxExpirationsSeconds: unknown setting/);
+    failed(outcome, /one-issue: unknown guardrail/, /limits\.maxExpirationsSeconds: unknown setting/);
   });
 
   test("is complete in its directory, as `npm pack` packs it, with its packages", async (t) => {

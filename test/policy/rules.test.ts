@@ -58,6 +58,6 @@ test("a misspelled rule or setting is an error that lists all of them", () => {
   };
   assert.throws(() => runRules([], misspelled), {
     message:
-      /^Invalid .*:\n {2}limit: unknown rule\. The rules are all, limits, .*\n {2}limits\.organizationAdmin: unknown setting\. .*organizationAdmins.*\n {2}all\.a: unknown setting\. .*$/,
+      /^Invalid .*:\n {2}limit: unknown guardrail\. The guardrails are all, limits, .*\n {2}limits\.organizationAdmin: unknown setting\. .*organizationAdmins.*\n {2}all\.a: unknown setting\. .*$/,
   });
 });

@@ -59,7 +59,7 @@ describe("the simulation", () => {
     ];
     const policy = { limits: { organizationAdmins: ["default/c"] } };
     const { exitCode, stdout, stderr, flow } = await simulate(t, stackOf(entries), policy);
-    assert.match(stdout, /^default\/a {8}granted {2}team:ops, 3600 s, role by irsa/m);
+    assert.match(stdout, /^default\/a {8}granted {2}team:ops, 3600 s, IAM role by IRSA/m);
     assert.match(
       flow,
       /unlisted-service-account: 4 of 4 denied\..* because the allow policy for default\/a does not/,
