@@ -66,31 +66,23 @@ type Emulated = Pick<Emulator, "resources" | "calls">;
 // checkpointObject): the SDK passes only the previous outputs to a provider.
 type State = Record<string, unknown> & { __inputs: object; __unready?: boolean };
 
-/** Inputs by which a provider replaces a resource, and whether it deletes the old one first. */
-interface Replacement {
-  inputs: string[];
-  deletesFirst?: true;
-}
-
-/** What the providers do not change in place, of the types that documented steps change. */
-const REPLACEMENTS: Record<string, Replacement> = {
+/** What the providers replace a resource for, of the types that documented steps change. */
+const REPLACEMENTS: Record<string, string[]> = {
   // hashicorp/terraform-provider-aws, internal/service/eks/access_policy_association.go at 01f431114674c27cf790fafb67ac274bf8f765e1.
-  "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": {
-    inputs: ["clusterName", "principalArn", "policyArn", "accessScope"],
-  },
+  "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": [
+    "clusterName",
+    "principalArn",
+    "policyArn",
+    "accessScope",
+  ],
   // hashicorp/terraform-provider-aws, internal/service/iam/role.go at 0040ea6911af00bea2cca6dbb14e86829826ad8e.
-  "aws:iam/role:Role": { inputs: ["namePrefix", "path"] },
-  // hashicorp/terraform-provider-aws, internal/service/iam/role_policy_attachment.go at 04c79849dbe7fbe76c3054b364357bcdaade9ac5;
-  // pulumi/pulumi-aws, provider/resources.go at 00ba5ea53c2548fd367776345b7c52f191ce1372.
-  "aws:iam/rolePolicyAttachment:RolePolicyAttachment": { inputs: ["role", "policyArn"], deletesFirst: true },
+  "aws:iam/role:Role": ["namePrefix", "path"],
+  // hashicorp/terraform-provider-aws, internal/service/iam/role_policy_attachment.go at 04c79849dbe7fbe76c3054b364357bcdaade9ac5.
+  "aws:iam/rolePolicyAttachment:RolePolicyAttachment": ["role", "policyArn"],
   // pulumi/pulumi-kubernetes, provider/pkg/provider/diff.go at 94977969d64112b04e19945818a7d5d5f38f631d.
-  "kubernetes:batch/v1:Job": {
-    inputs: ["spec.completions", "spec.parallelism", "spec.selector", "spec.template"],
-  },
+  "kubernetes:batch/v1:Job": ["spec.completions", "spec.parallelism", "spec.selector", "spec.template"],
   // pulumi/pulumi-pulumiservice, provider/pkg/resources/team_stack_perm.go at dc76a0186fd9f1381646a19f2c47b59e8e8cd500.
-  "pulumiservice:index:TeamStackPermission": {
-    inputs: ["organization", "project", "stack", "team", "permission"],
-  },
+  "pulumiservice:index:TeamStackPermission": ["organization", "project", "stack", "team", "permission"],
 };
 
 /** pulumi/pulumi-kubernetes, provider/pkg/provider/diff.go at 94977969d64112b04e19945818a7d5d5f38f631d. */
@@ -118,28 +110,21 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
     version: "1000.0.0",
     schema: JSON.stringify(schema),
 
-    async check(urn, _olds, news: object) {
-      return { inputs: currentSimulation().resources[parse(urn).type]?.check?.(news) ?? news };
+    async check(_urn, _olds, news: object) {
+      return { inputs: news };
     },
 
     async diff(_id, urn, { __inputs: inputs, __unready, ...outputs }: State, news: object) {
       const { type } = parse(urn);
       const olds = COMPARED_BY_OUTPUTS.includes(type) ? outputs : inputs;
-      const { inputs: replaced = [], deletesFirst = false } = REPLACEMENTS[type] ?? {};
-      const changedIn = (paths: string[]) =>
-        paths.filter((path) => !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path)));
-      const names = changedIn(NAMES);
-      const replaces = [...names, ...changedIn(replaced)];
+      const replaced = [...NAMES, ...(REPLACEMENTS[type] ?? [])];
+      const replaces = replaced.filter((path) => {
+        return !isDeepStrictEqual(valueAt(olds, path), valueAt(news, path));
+      });
       if (__unready && isDeepStrictEqual(valueAt(news, "metadata.annotations"), REPLACE_UNREADY)) {
         replaces.push("metadata");
       }
-      // pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go at 94977969d64112b04e19945818a7d5d5f38f631d (Diff).
-      const isSameObject = type.startsWith("kubernetes:") && names.length === 0;
-      return {
-        changes: replaces.length > 0 || !isDeepStrictEqual(olds, news),
-        replaces,
-        deleteBeforeReplace: replaces.length > 0 && (deletesFirst || isSameObject),
-      };
+      return { changes: replaces.length > 0 || !isDeepStrictEqual(olds, news), replaces };
     },
 
     async create(urn, inputs: object) {
@@ -165,8 +150,9 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
       if (!found) return { id: "", props: {} };
       // A refresh passes the previous state; reading an object of others does not.
       const { type } = parse(urn);
+      // A refresh passes the previous state, whose inputs it keeps of an object that someone added to.
       const isKubernetes = type.startsWith("kubernetes:");
-      const inputs = isKubernetes && state.__inputs ? Object(pruned(found, state.__inputs)) : found;
+      const inputs = isKubernetes && state.__inputs ? state.__inputs : found;
       // The outputs are what exists, with what someone added.
       const outputs = COMPARED_BY_OUTPUTS.includes(type) ? inputs : { ...state, ...found };
       return { id, inputs, props: { ...outputs, __inputs: inputs } };
@@ -178,20 +164,15 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
 
     async construct(name, type, inputs, options) {
       const parent = new pulumi.ComponentResource(type, name, inputs, options);
-      const { eksCluster, oidcProviderUrl } = registered(parent, "eks:index:Cluster", name, {
+      // What is undefined is an output.
+      const properties = {
         ...inputs,
-        eksCluster: undefined,
-        oidcProviderUrl: undefined,
-      });
-      const { arn: oidcProviderArn } = inputs.createOidcProvider
-        ? registered(parent, "aws:iam/openIdConnectProvider:OpenIdConnectProvider", name, {
-            url: oidcProviderUrl,
-            clientIdLists: ["sts.amazonaws.com"],
-            arn: undefined,
-          })
-        : {};
+        ...{ eksCluster: undefined, oidcProviderUrl: undefined, oidcProviderArn: undefined },
+      };
+      const cluster = new (class extends pulumi.CustomResource {})(type, name, properties, { parent });
+      const { eksCluster, oidcProviderUrl, oidcProviderArn } = Object(cluster);
       // No one connects with it.
-      const kubeconfigJson = eksCluster?.apply(JSON.stringify);
+      const kubeconfigJson = eksCluster.apply(JSON.stringify);
       return { urn: parent.urn, state: { eksCluster, oidcProviderUrl, oidcProviderArn, kubeconfigJson } };
     },
 
@@ -201,26 +182,6 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
       return { outputs: call.answer(inputs) };
     },
   };
-}
-
-/** Registers a resource of the emulated component of @pulumi/eks, and returns its outputs: the undefined inputs. */
-function registered(parent: pulumi.Resource, type: string, name: string, inputs: pulumi.Inputs) {
-  const resource: object = new (class extends pulumi.CustomResource {})(type, name, inputs, { parent });
-  return resource as Record<string, pulumi.Output<unknown>>;
-}
-
-/**
- * Returns what exists without what its previous inputs do not name: a refresh does not show what someone added.
- * See pulumi/pulumi-kubernetes, provider/pkg/provider/provider.go (pruneLiveState).
- */
-function pruned(found: unknown, inputs: unknown): unknown {
-  if (Array.isArray(found) && Array.isArray(inputs)) {
-    return found.map((element, index) => pruned(element, inputs[index]));
-  }
-  const isObject = (value: unknown): value is Record<string, unknown> => Object(value) === value;
-  if (!isObject(found) || !isObject(inputs)) return found;
-  const entries = Object.entries(found).filter(([key]) => Object.hasOwn(inputs, key));
-  return Object.fromEntries(entries.map(([key, value]) => [key, pruned(value, inputs[key])]));
 }
 
 // urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME

@@ -1,30 +1,24 @@
 // The teams and custom roles of the emulated Pulumi Cloud, with what each may do.
 
-import { type Emulator, type ResourceKind, storedKind } from "./emulator";
+import { type Emulator, storedKind } from "./emulator";
 
-interface TeamInputs {
+interface Team {
   organizationName: string;
   name: string;
   members?: string[];
 }
 
 /** For a stack or an environment of Pulumi ESC. */
-interface PermissionInputs {
-  organization: string;
-  team: string;
-  project: string;
-  stack?: string;
-  environment?: string;
-  permission: number | string;
-}
+type Permission = Record<
+  "organization" | "team" | "project" | "stack" | "environment" | "permission",
+  string
+>;
 
-interface RoleInputs {
+interface Role {
   organizationName: string;
   name: string;
-  /** With a condition, for one environment; else, for the whole organization. */
-  permissions:
-    | { permissions: string[] }
-    | { condition: { right: { identity: string } }; subNode: { permissions: string[] } };
+  /** Without an ID, for the whole organization. */
+  permissions: { environmentId?: string; permissions: string[] };
 }
 
 export interface Teams extends Emulator {
@@ -44,41 +38,23 @@ export const CREATOR = "admin";
 
 /** Starts without any team. */
 export function startTeams(): Teams {
-  const teams = new Map<string, TeamInputs>();
-  const permissions = new Map<string, PermissionInputs>();
-  const roles = new Map<string, RoleInputs>();
+  const teams = new Map<string, Team>();
+  const permissions = new Map<string, Permission>();
+  const roles = new Map<string, Role>();
 
-  function find(id: string): TeamInputs {
-    const team = teams.get(id);
-    if (!team) throw new Error(`404 API error: Not Found: Team '${id}' not found`);
-    return team;
-  }
-
-  const withMembers = (team: TeamInputs, ...logins: string[]): TeamInputs => {
-    return { ...team, members: [...new Set([...(team.members ?? []), ...logins])].sort() };
+  const withMember = (team: Team, login: string): Team => {
+    return { ...team, members: [...new Set([...(team.members ?? []), login])].sort() };
   };
-
   // pulumi/pulumi-pulumiservice, provider/pkg/resources/team.go.
-  const team = storedKind(teams, ({ organizationName, name }) => {
-    const id = `${organizationName}/${name}`;
-    // The text is that of https://github.com/pulumi/pulumi-pulumiservice/issues/73.
-    const exists = `409 API error: Conflict: Team with name "${name}" already exists`;
-    if (teams.has(id)) throw new Error(`error creating team '${name}': failed to create team: ${exists}`);
-    return id;
-  });
-  const withCreator: ResourceKind = {
-    ...team,
-    // The service adds who creates a team: https://github.com/pulumi/pulumi-pulumiservice/issues/278
-    create: (name, inputs: TeamInputs) => team.create(name, withMembers(inputs, CREATOR)),
-  };
-
+  const team = storedKind(teams, ({ organizationName, name }) => `${organizationName}/${name}`);
   /**
    * A stack or an environment has one permission of a team. Its ID says nothing of the level: whatever is created last is in
    * force, and the deletion of an earlier one takes it away.
    */
-  const permissionKind = (idOf: (inputs: PermissionInputs) => string) =>
+  const permissionKind = (idOf: (inputs: Permission) => string) =>
     storedKind(permissions, (inputs) => {
-      find(`${inputs.organization}/${inputs.team}`);
+      const id = `${inputs.organization}/${inputs.team}`;
+      if (!teams.has(id)) throw new Error(`404 API error: Not Found: Team '${id}' not found`);
       return idOf(inputs);
     });
 
@@ -90,16 +66,22 @@ export function startTeams(): Teams {
         return `${organization}/${team}: ${target} ${permission}`;
       }),
       ...[...roles.values()].map(({ organizationName, name, permissions }) => {
-        const target =
-          "condition" in permissions ? `environment ${permissions.condition.right.identity}` : "organization";
-        const allow = "condition" in permissions ? permissions.subNode : permissions;
-        return `${organizationName} role ${name}: ${target} ${allow.permissions.join(" ")}`;
+        const { environmentId, permissions: allowed } = permissions;
+        const target = environmentId ? `environment ${environmentId}` : "organization";
+        return `${organizationName} role ${name}: ${target} ${allowed.join(" ")}`;
       }),
     ],
     membersOf: (id) => teams.get(id)?.members,
-    addMember: (id, login) => void teams.set(id, withMembers(find(id), login)),
+    addMember: (id, login) => {
+      const team = teams.get(id);
+      if (team) teams.set(id, withMember(team, login));
+    },
     resources: {
-      "pulumiservice:index:Team": withCreator,
+      "pulumiservice:index:Team": {
+        ...team,
+        // The service adds who creates a team: https://github.com/pulumi/pulumi-pulumiservice/issues/278
+        create: (name, inputs: Team) => team.create(name, withMember(inputs, CREATOR)),
+      },
       // provider/pkg/resources/organization_role.go: the service chooses the ID.
       "pulumiservice:index:OrganizationRole": storedKind(
         roles,
@@ -115,29 +97,18 @@ export function startTeams(): Teams {
       ),
     },
     calls: {
-      // provider/pkg/functions/role_permissions.go and environment.go. The emulated ID of an environment is its name.
+      // provider/pkg/functions/environment.go and role_permissions.go. The emulated ID of an environment is its name, and a descriptor
+      // is its arguments.
       "pulumiservice:index:getEnvironment": {
         answer: ({ projectName, name }: { projectName: string; name: string }) => {
-          return { projectName, name, environmentId: `${projectName}/${name}` };
+          return { environmentId: `${projectName}/${name}` };
         },
       },
       "pulumiservice:index:buildEnvironmentScopedPermissions": {
-        answer: ({ environmentId, permissions }: { environmentId: string; permissions: string[] }) => ({
-          permissions: {
-            __type: "PermissionDescriptorCondition",
-            condition: {
-              __type: "PermissionExpressionEqual",
-              left: { __type: "PermissionExpressionEnvironment" },
-              right: { __type: "PermissionLiteralExpressionEnvironment", identity: environmentId },
-            },
-            subNode: { __type: "PermissionDescriptorAllow", permissions },
-          },
-        }),
+        answer: (permissions) => ({ permissions }),
       },
       // provider/pkg/functions/current_user.go.
-      "pulumiservice:index:getCurrentUser": {
-        answer: () => ({ username: CREATOR, name: "", email: "", avatarUrl: "" }),
-      },
+      "pulumiservice:index:getCurrentUser": { answer: () => ({ username: CREATOR }) },
     },
   };
 }

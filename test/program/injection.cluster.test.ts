@@ -150,7 +150,7 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
 
   test("lets two stacks use the same cluster, each for its own service accounts", async () => {
     const account = { namespace: "team-a", name: "other", tokenAudience: "other" };
-    await inject(server, "My_Access.inject-token", [account], "prod");
+    await inject(server, "Another.inject-token", [account]);
     await policyTakesEffect(server, "team-a", "other");
     assert.deepEqual((await admitted()).volumes, [VOLUME]);
   });
