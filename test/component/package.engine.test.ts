@@ -22,7 +22,7 @@ import {
   startEngine,
 } from "../environment/engineStack";
 import { type Cli, missingCli, pathOf } from "../environment/pulumiCli";
-import type { Simulation, SimulationOptions } from "../environment/simulation";
+import type { Simulation } from "../environment/simulation";
 import { PACK, violationsIn } from "../policy/pack";
 import { blocksOf, ROOT, read } from "../support/project";
 
@@ -34,38 +34,6 @@ const missingWorkflows =
 
 // The SDK passes the options of the program that uses the component to ts-node. With these, it would not compile.
 const TSCONFIG = JSON.stringify({ compilerOptions: { module: "nodenext", lib: ["es5"], types: [] } });
-
-// Packages that look up a cluster.
-const GCP = `
-const pulumi = require("@pulumi/pulumi");
-exports.container = {
-  getClusterOutput: () => pulumi.output({ endpoint: "127.0.0.1", masterAuths: [{ clusterCaCertificate: "a" }] }),
-};`;
-const AZURE = `
-const pulumi = require("@pulumi/pulumi");
-exports.containerservice = {
-  getManagedClusterOutput: () => pulumi.output({ oidcIssuerProfile: { issuerURL: process.env.ISSUER_URL } }),
-  listManagedClusterUserCredentialsOutput: () => {
-    return pulumi.output({ kubeconfigs: [{ value: Buffer.from("key of an administrator").toString("base64") }] });
-  },
-};`;
-
-const GKE_ISSUER = "https://container.googleapis.com/v1/projects/acme/locations/us-central1/clusters/prod";
-
-/** The namespace whose UID the program for GKE takes for the cluster's. */
-const KUBE_SYSTEM = { metadata: { name: "kube-system", uid: "7d1f8c0e-5a43-4b8e-9f6d-2c1b0a9e8d7c" } };
-
-/** The programs in examples/component/ for GKE and AKS, with their issuers, and what identifies their clusters. */
-const OTHER_CLUSTERS = [
-  ["gke", "has a path", GKE_ISSUER, { gcp: GCP }, () => KUBE_SYSTEM.metadata.uid],
-  [
-    "aks",
-    "ends in a slash",
-    "https://eastus.oic.prod-aks.azure.com/11111111/22222222/",
-    { "azure-native": AZURE },
-    (url: string) => url,
-  ],
-] as const;
 
 describe("the package of the component", { skip: missingCli }, () => {
   test("examples/component/typescript deploys as it is printed, whatever tsconfig.json the program has", async (t) => {
@@ -128,18 +96,6 @@ describe("the package of the component", { skip: missingCli }, () => {
     });
   });
 
-  test("tests a service account that the program creates once it exists", async (t) => {
-    const { simulation, cli, pulumi, up } = await stackOf(t, { "index.js": WITH_ACCOUNT });
-    cli.environment.ISSUER_URL = simulation.issuer.url;
-    failed(await pulumi("preview"), /resource 'ci\/app' does not exist/);
-    cli.environment.RUN_JOB = "false";
-    succeeded(await up());
-    delete cli.environment.RUN_JOB;
-    succeeded(await up());
-    assert.deepEqual(newStatuses(simulation), EXCHANGED);
-    succeeded(await pulumi("preview", "--expect-no-changes"));
-  });
-
   test("has its dependencies where `pulumi package add` installs them, and no directory of node_modules is a link", async (t) => {
     const { cli } = await startEngine(t);
     const clone = join(cli.directory, "clone");
@@ -150,7 +106,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await cli.run(clone, "bash", "-c", LINK_PACKAGES));
     succeeded(await cli.run(clone, "npm", "install", "--loglevel=error", "--production"));
 
-    assert.match(await startPackage(t, cli, cli.directory, clone), PACKAGE);
+    assert.match(await startPackage(t, cli, cli.directory, clone), /^eks-pulumi-oidc:\d+$/);
     // `pulumi new` of a directory stops at such a link.
     const entries = await readdir(join(clone, "node_modules"), { withFileTypes: true });
     assert.ok(entries.every((entry) => !entry.isSymbolicLink()));
@@ -231,35 +187,7 @@ describe("the package of the component", { skip: missingCli }, () => {
     succeeded(await pulumi("destroy", "--yes"));
     assert.deepEqual(simulation.existing(), before);
   });
-
-  for (const [name, what, issuerUrl, packages, identifierOf] of OTHER_CLUSTERS) {
-    test(`examples/component/${name} grants a token, where the issuer ${what}, and needs nothing of AWS`, async (t) => {
-      const stack = await stackOf(t, {}, { issuerUrl }, packages);
-      const { simulation, cli, directory, pulumi, up } = stack;
-      cli.environment.ISSUER_URL = issuerUrl;
-      const namespaces = simulation.resources["kubernetes:core/v1:Namespace"] ?? assert.fail();
-      simulation.resources["kubernetes:core/v1:Namespace"] = { ...namespaces, read: () => KUBE_SYSTEM };
-      const program = read(`examples/component/${name}/index.ts`);
-      await writeFile(join(directory, "index.ts"), program);
-
-      succeeded(await up());
-      assert.deepEqual(newStatuses(simulation), EXCHANGED);
-      assert.equal(simulation.pulumiCloud.list()[0]?.registration.url, issuerUrl);
-      succeeded(await pulumi("preview", "--expect-no-changes"));
-      const { stdout: state } = succeeded(await pulumi("stack", "export"));
-      assert.ok(!state.includes("key of an administrator"), "the kubeconfig must be encrypted");
-      const resources = await resourcesOf(pulumi);
-      // A call of a function registers its provider, too.
-      const types = resources.map(({ type }) => type);
-      assert.doesNotMatch(types.join(" "), /(^| )(pulumi:providers:)?aws\b/);
-      const provider = resources.find(({ inputs }) => inputs?.enableConfigMapMutable);
-      assert.equal(provider?.inputs?.clusterIdentifier, identifierOf(issuerUrl));
-    });
-  }
 });
-
-/** The package in `PULUMI_DEBUG_PROVIDERS`. */
-const PACKAGE = /eks-pulumi-oidc:\d+/;
 
 /** Returns a program in YAML with these arguments of its component. */
 function programInYaml({ issuer, pulumiCloud }: Simulation, args: object): string {
@@ -316,33 +244,13 @@ async function stageOf(t: TestContext, stage: string, cluster: string) {
   return { simulation, fleet, directory, pulumi, deploy, documented };
 }
 
-/** Creates a stack of a program that uses the package, and further packages of @pulumi with their code. */
-async function stackOf(
-  t: TestContext,
-  files: Record<string, string>,
-  options?: Partial<SimulationOptions>,
-  packages: Record<string, string> = {},
-): Promise<Stack> {
-  const stack = await stackOfProgram(t, files, options);
-  await installSdks(stack.directory, packages);
+/** Creates a stack of a program that uses the package. */
+async function stackOf(t: TestContext, files: Record<string, string>): Promise<Stack> {
+  const stack = await stackOfProgram(t, files);
+  await installSdks(stack.directory);
   stack.cli.environment.PULUMI_DEBUG_PROVIDERS += `,${await startPackage(t, stack.cli, stack.directory)}`;
   return stack;
 }
-
-/** A program with a component for a service account that it creates. */
-const WITH_ACCOUNT = `
-const k8s = require("@pulumi/kubernetes");
-const { PulumiCloudAccess } = require("@OWNER/eks-pulumi-oidc");
-const provider = new k8s.Provider("cluster", { kubeconfig: "{}" });
-const created = new k8s.core.v1.ServiceAccount("app", { metadata: { namespace: "ci", name: "app" } }, { provider });
-const account = { namespace: "ci", name: "app", tokenType: "organization", createServiceAccount: false };
-new PulumiCloudAccess("access", {
-  organization: "acme",
-  issuerName: "eks-prod",
-  issuerUrl: process.env.ISSUER_URL,
-  serviceAccounts: [{ ...account, runJob: process.env.RUN_JOB !== "false" }],
-}, { providers: [provider], dependsOn: [created] });
-`;
 
 // What Pulumi generates for TypeScript, reduced to what every SDK does: it registers a remote component.
 const SDK = `
@@ -356,19 +264,13 @@ exports.PulumiCloudAccess = class extends pulumi.ComponentResource {
 };
 `;
 
-/** Gives a program the packages of this project, the SDK of the component, and further packages of @pulumi with their code. */
-async function installSdks(directory: string, further: Record<string, string>): Promise<void> {
+/** Gives a program the packages of this project, and the SDK of the component. */
+async function installSdks(directory: string): Promise<void> {
   const modules = join(directory, "node_modules");
-  const install = async (name: string, code: string) => {
-    await mkdir(join(modules, name), { recursive: true });
-    await writeFile(join(modules, name, "index.js"), code);
-  };
-  await install("@OWNER/eks-pulumi-oidc", SDK);
-  for (const [name, code] of Object.entries(further)) await install(`@pulumi/${name}`, code);
-  await mkdir(join(modules, "@pulumi"), { recursive: true });
-  for (const name of await readdir(join(ROOT, "node_modules", "@pulumi"))) {
-    await symlink(join(ROOT, "node_modules", "@pulumi", name), join(modules, "@pulumi", name));
-  }
+  const component = join(modules, "@OWNER", "eks-pulumi-oidc");
+  await mkdir(component, { recursive: true });
+  await writeFile(join(component, "index.js"), SDK);
+  await symlink(join(ROOT, "node_modules", "@pulumi"), join(modules, "@pulumi"));
 }
 
 /**

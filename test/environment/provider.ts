@@ -12,14 +12,10 @@ import { listen } from "./providerServer";
  * waits for a Job again.
  *
  * @param currentSimulation is called for every request, so that each stack can have its own simulation.
- * @param schema of a package: a program in YAML reads that of each package that it names. By default, `PROGRAM_SCHEMA`.
  * @returns the value of PULUMI_DEBUG_PROVIDERS with which the CLI uses this provider instead of the packages' own.
  */
-export async function serveProvider(
-  currentSimulation: () => Emulated,
-  schema: object = PROGRAM_SCHEMA,
-): Promise<string> {
-  const port = await listen(provider(currentSimulation, schema));
+export async function serveProvider(currentSimulation: () => Emulated): Promise<string> {
+  const port = await listen(provider(currentSimulation));
   return ["aws", "eks", "kubernetes", "pulumiservice"].map((name) => `${name}:${port}`).join(",");
 }
 
@@ -97,7 +93,7 @@ const COMPARED_BY_OUTPUTS = ["pulumiservice:index:Team"];
 /** https://www.pulumi.com/registry/packages/kubernetes/installation-configuration/#pulumi-kubernetes-annotations */
 const REPLACE_UNREADY = { "pulumi.com/replaceUnready": "true" };
 
-function provider(currentSimulation: () => Emulated, schema: object): pulumi.provider.Provider {
+function provider(currentSimulation: () => Emulated): pulumi.provider.Provider {
   const kindOf = (urn: string): ResourceKind => {
     const { type } = parse(urn);
     const kind = currentSimulation().resources[type];
@@ -108,7 +104,7 @@ function provider(currentSimulation: () => Emulated, schema: object): pulumi.pro
   return {
     // The engine warns about a provider that is older than its package.
     version: "1000.0.0",
-    schema: JSON.stringify(schema),
+    schema: JSON.stringify(PROGRAM_SCHEMA),
 
     async check(_urn, _olds, news: object) {
       return { inputs: news };

@@ -29,10 +29,9 @@ const ARGS: PulumiCloudAccessArgs = {
 const OIDC_PROVIDER = "arn:aws:iam::123456789012:oidc-provider/oidc.example/id/A";
 const CLUSTER = "arn:aws-cn:eks:cn-north-1:123456789012:cluster/my-cluster";
 
-/** The component of the last program, what that registered, and what it warned of. */
+/** The component of the last program, and what that registered. */
 let component: PulumiCloudAccess | undefined;
 let registered: Registered[] = [];
-let warnings: string[] = [];
 
 test("reports every problem of the arguments at once, and registers nothing", async () => {
   const args = {
@@ -97,29 +96,6 @@ test("accepts only a URL and ARNs of the right kind", async () => {
 
 test("names what is required if a program passes no arguments", async () => {
   assert.match(await rejected(undefined), /\(4 problems\).* organization: required\n/s);
-});
-
-test("warns of a token for the service account that pods have by default, and of changes to the cluster's own pods", async () => {
-  const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
-  const injected = { ...entry, namespace: "web", injectToken: true };
-  const ofCluster = { ...ENTRY, namespace: "kube-system", name: "own", injectToken: true };
-  const serviceAccounts = [{ ...ENTRY, namespace: "kube-system" }, entry, injected, ofCluster];
-  const args = { ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts };
-  await registeredBy(args);
-  const everyPod = (namespace: string) =>
-    `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
-  assert.deepEqual(
-    warnings.filter((text) => !text.startsWith("Failed to read the TLS certificate")),
-    [
-      `${everyPod("ci")} Use another service account.`,
-      `${everyPod("web")} injectToken changes each of them, and replaces any other Pulumi access token that they use. Use another service account.`,
-      "injectToken of kube-system/own changes pods on which the cluster depends. Use another namespace.",
-    ],
-  );
-
-  await registeredBy({ ...args, serviceAccounts: [entry], audienceRule: false });
-  const withoutRule = `${everyPod("ci")} Its Kubernetes API token can be enough, because audienceRule is false. Use another service account.`;
-  assert.ok(warnings.includes(withoutRule), warnings.join("\n"));
 });
 
 /** Outputs that are invalid, each with the problem. */
@@ -353,6 +329,6 @@ async function registeredBy(
   };
   const loginUrl = Object(args).pulumiApiUrl;
   const run = await runProgram(program, {}, { ...(loginUrl && { loginUrl }), ...options });
-  ({ registered, warnings } = run);
+  ({ registered } = run);
   return Object.fromEntries(registered.map(({ type, name, inputs }) => [labelOf(type, name), inputs]));
 }
