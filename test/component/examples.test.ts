@@ -152,16 +152,12 @@ test("the programs in YAML have the version of each provider that this project i
   const { dependencies } = JSON.parse(read("package.json"));
   for (const program of [KIND, EXISTING, FLEET]) {
     const { variables = {}, resources } = parse(program);
-    const used: { name: string; version?: string }[] = [
-      ...Object.values<{ "fn::invoke": { function: string; options?: object } }>(variables).map((it) => {
-        return { name: it["fn::invoke"].function, ...it["fn::invoke"].options };
-      }),
-      ...Object.values<{ type: string; options?: object }>(resources).map(({ type, options }) => {
-        return { name: type.replace("pulumi:providers:", ""), ...options };
-      }),
-    ];
-    for (const { name, version } of used.filter((it) => !it.name.startsWith("eks-pulumi-oidc:"))) {
-      assert.equal(version, dependencies[`@pulumi/${name.replace(/:.*/, "")}`], name);
+    const functions = Object.values<{ "fn::invoke": object }>(variables).map((it) => it["fn::invoke"]);
+    const used = [...functions, ...Object.values<object>(resources)] as Record<string, string & object>[];
+    for (const { type, function: name = type, options } of used) {
+      const [, provider = ""] = /^(?:pulumi:providers:)?([\w-]+)/.exec(String(name)) ?? [];
+      if (provider === "eks-pulumi-oidc") continue;
+      assert.equal(Object(options).version, dependencies[`@pulumi/${provider}`], name);
     }
   }
 });
@@ -182,35 +178,26 @@ const GKE_CLUSTER = { endpoint: "127.0.0.1", masterAuths: [{ clusterCaCertificat
 const ADMIN_KEY = "key of an administrator";
 const AKS_CREDENTIALS = { kubeconfigs: [{ value: Buffer.from(ADMIN_KEY).toString("base64") }] };
 
-/** The programs for other clusters, with the package that looks up a cluster, its issuer, and what identifies it. */
-const OTHER_CLUSTERS = [
-  [
-    "gke",
-    { "@pulumi/gcp": { container: { getClusterOutput: () => pulumi.output(GKE_CLUSTER) } } },
-    GKE_ISSUER,
-    "UID",
-  ],
-  [
-    "aks",
-    {
-      "@pulumi/azure-native": {
-        containerservice: {
-          getManagedClusterOutput: () => pulumi.output({ oidcIssuerProfile: { issuerURL: AKS_ISSUER } }),
-          listManagedClusterUserCredentialsOutput: () => pulumi.output(AKS_CREDENTIALS),
-        },
-      },
+/** What the programs for other clusters import. */
+const PACKAGES: Record<string, unknown> = {
+  "@OWNER/eks-pulumi-oidc": { PulumiCloudAccess },
+  "@pulumi/gcp": { container: { getClusterOutput: () => pulumi.output(GKE_CLUSTER) } },
+  "@pulumi/azure-native": {
+    containerservice: {
+      getManagedClusterOutput: () => pulumi.output({ oidcIssuerProfile: { issuerURL: AKS_ISSUER } }),
+      listManagedClusterUserCredentialsOutput: () => pulumi.output(AKS_CREDENTIALS),
     },
-    AKS_ISSUER,
-    AKS_ISSUER,
-  ],
-] as const;
+  },
+};
 
-for (const [name, sdk, issuerUrl, clusterIdentifier] of OTHER_CLUSTERS) {
+for (const [name, issuerUrl, clusterIdentifier] of [
+  ["gke", GKE_ISSUER, "UID"],
+  ["aks", AKS_ISSUER, AKS_ISSUER],
+] as const) {
   test(`examples/component/${name} trusts its cluster, adopts nothing, and needs nothing of AWS`, async (t) => {
-    const packages: Record<string, unknown> = { ...sdk, "@OWNER/eks-pulumi-oidc": { PulumiCloudAccess } };
     const loader = Object(Module) as { _load(request: string, ...others: unknown[]): unknown };
     const { _load: load } = loader;
-    t.mock.method(loader, "_load", (...args: Parameters<typeof load>) => packages[args[0]] ?? load(...args));
+    t.mock.method(loader, "_load", (...args: Parameters<typeof load>) => PACKAGES[args[0]] ?? load(...args));
     const run = await runProgram(
       async () => require(join(ROOT, "examples", "component", name)),
       {},

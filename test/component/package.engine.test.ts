@@ -115,7 +115,7 @@ describe("the package of the component", { skip: missingCli }, () => {
   });
 
   test("a stage of examples/fleet", { skip: missingYaml || missingWorkflows }, async (t) => {
-    const { simulation, fleet, directory, pulumi, deploy, documented } = await stageOf(t, "dev", "dev-us-1");
+    const { simulation, fleet, pulumi, deploy, documented } = await stageOf(t, "dev", "dev-us-1");
     const before = simulation.existing();
     const projectOf = (stage: string) => readFile(join(fleet, stage, "Pulumi.yaml"), "utf8");
 
@@ -163,24 +163,6 @@ describe("the package of the component", { skip: missingCli }, () => {
         assert.equal(await projectOf("staging"), later);
         const { stacks } = JSON.parse(await readFile(pipeline, "utf8"));
         assert.deepEqual(stacks, [upgraded, { ...ofLater, policyPack }, none]);
-      },
-    );
-
-    await t.test(
-      "takes lists and settings from its cluster's file, but none that production owns",
-      async () => {
-        const file = join(directory, "Pulumi.dev-us-1.yaml");
-        const { config } = parse(await readFile(file, "utf8"));
-        const ignored = { maxExpirationSeconds: 7200, audienceRule: false, permissionsBoundaryArn: "arn" };
-        const list = [{ namespace: "ops", name: "drift", tokenType: "organization" }];
-        const lists = { createNamespaces: ["ops"], serviceAccounts: list };
-        const given = { ...lists, rolePath: "/pulumi/", ...ignored };
-        await writeFile(file, stringify({ config: { ...config, ...given } }));
-
-        const { stdout } = succeeded(await pulumi("preview"));
-        const [, diff] = / ~ .*:PulumiCloudAccess .*\[diff: (.*)\]$/m.exec(stdout) ?? [];
-        assert.equal(diff, "~createNamespaces,rolePath,serviceAccounts");
-        assert.match(stdout, /^ +\+ ops\/drift *: "organization, 3600 s"$/m);
       },
     );
 
@@ -241,7 +223,7 @@ async function stageOf(t: TestContext, stage: string, cluster: string) {
       .replace("|| break", "|| exit");
     return cli.run(join(fleet, "teams"), "bash", "-euo", "pipefail", "-c", script ?? assert.fail());
   };
-  return { simulation, fleet, directory, pulumi, deploy, documented };
+  return { simulation, fleet, pulumi, deploy, documented };
 }
 
 /** Creates a stack of a program that uses the package. */

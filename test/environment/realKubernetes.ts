@@ -6,7 +6,7 @@ import { createInjection, type InjectionArgs } from "../../injection";
 import { type Registered, runProgram } from "../core/program";
 import { requestTls } from "../support/tls";
 import type { ApiServer, KubernetesObject } from "./apiServer";
-import { type Emulator, type ResourceKind, randomSuffix } from "./emulator";
+import type { Emulator, ResourceKind } from "./emulator";
 import { KINDS } from "./kubernetes";
 
 /** Returns the kinds of resources that exist on the API server. Nothing waits for a Job, which no controller runs. */
@@ -57,8 +57,7 @@ function kindOf(server: ApiServer, type: string): ResourceKind {
 
   // Server-side apply, as pulumi/pulumi-kubernetes (provider/pkg/await/await.go), but with strict validation.
   async function apply(id: string, object: KubernetesObject): Promise<KubernetesObject> {
-    const force = object.metadata?.annotations?.["pulumi.com/patchForce"] === "true";
-    const path = `${pathOf(id)}?fieldManager=pulumi&force=${force}&fieldValidation=Strict`;
+    const path = `${pathOf(id)}?fieldManager=pulumi&fieldValidation=Strict`;
     const body = { ...object, apiVersion, kind };
     const answer = await server.request("PATCH", path, body, "application/apply-patch+yaml");
     assert.ok(answer.status < 300, `${kind} ${id}: ${answer.body.message}`);
@@ -66,11 +65,10 @@ function kindOf(server: ApiServer, type: string): ResourceKind {
   }
 
   return {
-    async create(name: string, inputs: KubernetesObject) {
-      // The provider names an object that has no name.
-      const metadata = { ...inputs.metadata, name: inputs.metadata?.name ?? `${name}-${randomSuffix()}` };
-      const id = [metadata.namespace, metadata.name].filter(Boolean).join("/");
-      return { id, outputs: await apply(id, { ...inputs, metadata }) };
+    async create(_name, inputs: KubernetesObject) {
+      const { namespace, name } = inputs.metadata ?? {};
+      const id = [namespace, name].filter(Boolean).join("/");
+      return { id, outputs: await apply(id, inputs) };
     },
     update: apply,
     async read(id) {

@@ -29,7 +29,8 @@ describe("the policy pack", { skip: missingCli }, () => {
     await t.test("in the first preview, also with --target, and in the update", async () => {
       await quiet();
       // As examples/import/issuer.sh: the pack gets the others without inputs.
-      await quiet("--target", "**pulumi:providers:*::*", "--target", "**:Stash::*");
+      const targets = ["**pulumi:providers:*::*", "**:Stash::*", "**:PulumiCloudAccess::*"];
+      await quiet(...targets.map((it) => `--target=${it}`));
       assert.deepEqual(violationsIn(succeeded(await stack.up(...pack))), []);
       await quiet("--expect-no-changes");
     });
