@@ -21,23 +21,11 @@ interface Role {
   permissions: { environmentId?: string; permissions: string[] };
 }
 
-export interface Teams extends Emulator {
-  /**
-   * Returns each team, such as `acme/platform`, each permission, such as `acme/platform: stack app/prod 102`, and each role with
-   * what it is for, such as `acme role reader: environment app/prod environment:read`.
-   */
-  existing(): string[];
-  /** Returns the members of a team such as `acme/platform`; undefined if it does not exist. */
-  membersOf(id: string): string[] | undefined;
-  /** Adds a member in Pulumi Cloud, as people do. */
-  addMember(id: string, login: string): void;
-}
-
 /** The user whose access token the program has. */
 export const CREATOR = "admin";
 
 /** Starts without any team. */
-export function startTeams(): Teams {
+export function startTeams() {
   const teams = new Map<string, Team>();
   const permissions = new Map<string, Permission>();
   const roles = new Map<string, Role>();
@@ -58,7 +46,11 @@ export function startTeams(): Teams {
       return idOf(inputs);
     });
 
-  return {
+  const emulator: Emulator = {
+    /**
+     * Returns each team, such as `acme/platform`, each permission, such as `acme/platform: stack app/prod 102`, and each role with
+     * what it is for, such as `acme role reader: environment app/prod environment:read`.
+     */
     existing: () => [
       ...teams.keys(),
       ...[...permissions.values()].map(({ organization, team, project, stack, environment, permission }) => {
@@ -71,11 +63,6 @@ export function startTeams(): Teams {
         return `${organizationName} role ${name}: ${target} ${allowed.join(" ")}`;
       }),
     ],
-    membersOf: (id) => teams.get(id)?.members,
-    addMember: (id, login) => {
-      const team = teams.get(id);
-      if (team) teams.set(id, withMember(team, login));
-    },
     resources: {
       "pulumiservice:index:Team": {
         ...team,
@@ -109,6 +96,16 @@ export function startTeams(): Teams {
       },
       // provider/pkg/functions/current_user.go.
       "pulumiservice:index:getCurrentUser": { answer: () => ({ username: CREATOR }) },
+    },
+  };
+  return {
+    ...emulator,
+    /** Returns the members of a team such as `acme/platform`; undefined if it does not exist. */
+    membersOf: (id: string) => teams.get(id)?.members,
+    /** Adds a member in Pulumi Cloud, as people do. */
+    addMember(id: string, login: string) {
+      const team = teams.get(id);
+      if (team) teams.set(id, withMember(team, login));
     },
   };
 }

@@ -2,7 +2,7 @@
 // programs that import the component.
 
 import assert from "node:assert/strict";
-import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { failed, succeeded } from "../environment/engineOutcome";
@@ -29,7 +29,12 @@ describe("the policy pack", { skip: missingCli }, () => {
     await t.test("in the first preview, also with --target, and in the update", async () => {
       await quiet();
       // As examples/import/issuer.sh: the pack gets the others without inputs.
-      const targets = ["**pulumi:providers:*::*", "**:Stash::*", "**:PulumiCloudAccess::*"];
+      const targets = [
+        "**pulumi:providers:*::*",
+        "**:Stash::*",
+        "**:PulumiCloudAccess::*",
+        "**:WorkloadIdentity::*",
+      ];
       await quiet(...targets.map((it) => `--target=${it}`));
       assert.deepEqual(violationsIn(succeeded(await stack.up(...pack))), []);
       await quiet("--expect-no-changes");
@@ -41,9 +46,16 @@ describe("the policy pack", { skip: missingCli }, () => {
     });
 
     // What uses a role knows its ARN, or the new role's not yet.
-    await t.test("when roles are replaced", async () => {
+    await t.test("when roles are replaced, unless one can be assumed from another namespace", async () => {
       await stack.set("rolePath", "/pulumi/");
       await quiet();
+      const file = join(stack.directory, "iam.ts");
+      const program = await readFile(file, "utf8");
+      await writeFile(file, program.replace('"aws:RequestTag/kubernetes-namespace": namespace,', ""));
+      const broken = await stack.pulumi("preview", ...pack);
+      failed(broken);
+      assert.match(violationsIn(broken).join("\n"), /^mandatory pod-identity access\.ops\.drift: .*$/);
+      await writeFile(file, program);
       await stack.set("rolePath", "/");
     });
 

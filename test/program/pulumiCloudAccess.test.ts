@@ -230,6 +230,18 @@ test("uses the providers of the caller, and waits with everything for what it de
   );
 });
 
+test("two components in one program have no resource in common", async () => {
+  const injected = { ...ENTRY, injectToken: true };
+  const args = { ...ARGS, serviceAccounts: [injected], createNamespaces: ["ci"] };
+  const { registered } = await runProgram(async () => {
+    const options = withProvider();
+    for (const name of ["blue", "green"]) new PulumiCloudAccess(name, args, options);
+    return {};
+  }, {});
+  const labels = registered.map(({ type, name }) => labelOf(type, name));
+  assert.equal(new Set(labels).size, labels.length);
+});
+
 // package.engine.test.ts has the others.
 test("its outputs have what its Job mounts as other pods do", async () => {
   const inputs = await registeredBy(ARGS);
@@ -250,33 +262,16 @@ test("what is undefined in jobPodSpec leaves the Job's pod as it is", async () =
 });
 
 // place.engine.test.ts has all other values and commands.
-const FIRST = { pulumiApiUrl: "https://api.pulumi.com", organization: "acme" };
-for (const [what, changes, first, moves] of [
-  [
-    "another organization, although a preview does not know the issuer of the cluster",
-    { issuerUrl: pulumi.output(unknown) },
-    { ...FIRST, organization: "other", issuerUrl: "https://oidc.example/id/B" },
-    ['organization = "acme": deployed with "other"'],
-  ],
-  [
-    "another Pulumi Cloud and organization",
-    {},
-    { pulumiApiUrl: "https://pulumi.example", organization: "other" },
-    [
-      'pulumiApiUrl = "https://api.pulumi.com": deployed with "https://pulumi.example"',
-      'organization = "acme": deployed with "other"',
-    ],
-  ],
-] as const) {
-  test(`stops in ${what}`, async () => {
-    const outputs = { "Stash access.first-deployment": { output: first } };
-    const message = await rejected({ ...ARGS, ...changes }, withProvider, { outputs, isPreview: true });
-    const named = message.match(/(?<=^ {2}).*: deployed with .*/gm);
-    assert.deepEqual(named, moves);
-    const names = registered.map(({ name }) => name);
-    assert.deepEqual(names, ["cluster", "access", "access.first-deployment"]);
-  });
-}
+test("stops in another organization, although a preview does not know the issuer of the cluster", async () => {
+  const first = { organization: "other", issuerUrl: "https://oidc.example/id/B" };
+  const outputs = { "Stash access.first-deployment": { output: first } };
+  const args = { ...ARGS, issuerUrl: pulumi.output(unknown) };
+  const message = await rejected(args, withProvider, { outputs, isPreview: true });
+  const named = message.match(/(?<=^ {2}).*: deployed with .*/gm);
+  assert.deepEqual(named, ['organization = "acme": deployed with "other"']);
+  const names = registered.map(({ name }) => name);
+  assert.deepEqual(names, ["cluster", "access", "access.first-deployment"]);
+});
 
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
 const ABSENT = "must be a provider";
