@@ -22,7 +22,6 @@ import {
   startEngine,
 } from "../environment/engineStack";
 import { type Cli, missingCli, pathOf } from "../environment/pulumiCli";
-import type { Simulation } from "../environment/simulation";
 import { PACK, violationsIn } from "../policy/pack";
 import { blocksOf, ROOT, read } from "../support/project";
 
@@ -62,38 +61,30 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: [], pulumiCloud: [] });
   });
 
-  test("a program in YAML", { skip: missingYaml }, async (t) => {
-    const { simulation, directory, pulumi, up } = await stackOf(t, {
-      "Pulumi.yaml": stringify({ name: "platform", runtime: "yaml" }),
-    });
-    const write = (changes: object) =>
-      writeFile(join(directory, "Pulumi.yaml"), programInYaml(simulation, changes));
-
-    await t.test("shows who gets what, but for the name of a team that a preview does not know", async () => {
-      const entry = { namespace: "team-a", tokenType: "team" };
-      const serviceAccounts = [
-        { ...entry, name: "deployer", teamName: reference("kubernetes.id") },
-        { ...entry, name: "app", teamName: "team-a" },
-      ];
-      await write({ serviceAccounts });
-      const { stdout } = succeeded(await pulumi("preview"));
-      assert.match(stdout, /^ +team-a\/app +: "team:team-a, 3600 s"$/m);
-      assert.match(stdout, /^ +team-a\/deployer: "team:known after the update, 3600 s"$/m);
-    });
-
-    // pulumiCloudAccess.test.ts has the messages.
-    await t.test("fails for an invalid argument, before any resource exists", async () => {
-      await write({ organization: { "fn::secret": "hunter2" } });
-      const screen = failed(
-        await up(),
-        /'access' has a problem: Invalid arguments of PulumiCloudAccess "access" \(1 problem\)\./,
-      );
-      const { kubernetes, pulumiCloud } = simulation.existing();
-      assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
-      const state = JSON.stringify(await resourcesOf(pulumi));
-      assert.doesNotMatch(screen + state, /hunter2/);
-      assert.doesNotMatch(state, /eks-pulumi-oidc:index/);
-    });
+  // pulumiCloudAccess.test.ts has the messages.
+  test("a program in YAML fails for an invalid argument, before any resource exists", {
+    skip: missingYaml,
+  }, async (t) => {
+    const args = { issuerName: "eks-prod", issuerUrl: "https://oidc.example", serviceAccounts: [] };
+    const resources = {
+      kubernetes: { type: "pulumi:providers:kubernetes", properties: { kubeconfig: "{}" } },
+      access: {
+        type: "eks-pulumi-oidc:PulumiCloudAccess",
+        properties: { ...args, organization: { "fn::secret": "hunter2" } },
+        options: { providers: [`$\{kubernetes}`] },
+      },
+    };
+    const project = stringify({ name: "platform", runtime: "yaml", resources });
+    const { simulation, pulumi, up } = await stackOf(t, { "Pulumi.yaml": project });
+    const screen = failed(
+      await up(),
+      /'access' has a problem: Invalid arguments of PulumiCloudAccess "access" \(1 problem\)\./,
+    );
+    const { kubernetes, pulumiCloud } = simulation.existing();
+    assert.deepEqual([kubernetes, pulumiCloud], [[], []]);
+    const state = JSON.stringify(await resourcesOf(pulumi));
+    assert.doesNotMatch(screen + state, /hunter2/);
+    assert.doesNotMatch(state, /eks-pulumi-oidc:index/);
   });
 
   test("has its dependencies where `pulumi package add` installs them, and no directory of node_modules is a link", async (t) => {
@@ -170,28 +161,6 @@ describe("the package of the component", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), before);
   });
 });
-
-/** Returns a program in YAML with these arguments of its component. */
-function programInYaml({ issuer, pulumiCloud }: Simulation, args: object): string {
-  const place = { organization: "acme", issuerUrl: issuer.url, pulumiApiUrl: pulumiCloud.apiUrl };
-  const access = {
-    type: "eks-pulumi-oidc:PulumiCloudAccess",
-    properties: { issuerName: "eks-prod", serviceAccounts: [], ...place, ...args },
-    options: { providers: [reference("kubernetes")] },
-  };
-  const provider = { type: "pulumi:providers:kubernetes", properties: { kubeconfig: "{}" } };
-  return stringify({
-    name: "platform",
-    runtime: "yaml",
-    resources: { kubernetes: provider, access },
-    outputs: { grants: reference("access.grants") },
-  });
-}
-
-/** Returns an expression of Pulumi YAML. */
-function reference(path: string): string {
-  return `$\{${path}}`;
-}
 
 /** Sets up a fleet as docs/clusters.md says, and creates the stack of a cluster, which exists. */
 async function stageOf(t: TestContext, stage: string, cluster: string) {

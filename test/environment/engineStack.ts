@@ -66,13 +66,9 @@ export async function emptyStack(
 }
 
 /** Creates a stack of another program, in an AWS account without a cluster, and no resources. */
-export async function stackOfProgram(
-  t: TestContext,
-  files: Record<string, string>,
-  options: Partial<SimulationOptions> = {},
-): Promise<Stack> {
+export async function stackOfProgram(t: TestContext, files: Record<string, string>): Promise<Stack> {
   const directory = temporaryDirectory(t);
-  const { simulation, cli } = await startEngine(t, { cluster: undefined, ...options });
+  const { simulation, cli } = await startEngine(t, { cluster: undefined });
   const project = stringify({ name: "platform", runtime: "nodejs" });
   for (const [name, content] of Object.entries({ "Pulumi.yaml": project, ...files })) {
     await writeFile(join(directory, name), content);

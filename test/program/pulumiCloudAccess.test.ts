@@ -230,6 +230,15 @@ test("uses the providers of the caller, and waits with everything for what it de
   );
 });
 
+test("warns of nothing while the pods of the cluster itself stay as they are", async () => {
+  const args = { ...ARGS, serviceAccounts: [{ ...ENTRY, namespace: "kube-system" }] };
+  const { warnings } = await runProgram(
+    async () => new PulumiCloudAccess("access", args, withProvider()),
+    {},
+  );
+  assert.deepEqual(warnings, []);
+});
+
 test("two components in one program have no resource in common", async () => {
   const injected = { ...ENTRY, injectToken: true };
   const args = { ...ARGS, serviceAccounts: [injected], createNamespaces: ["ci"] };
