@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { type Registered, runStack } from "../core/program";
 import {
   type ApiServer,
   type KubernetesObject,
@@ -17,34 +18,29 @@ import {
   settingsOfExamples,
 } from "../environment/examples";
 import { podObject, policyTakesEffect } from "../environment/pods";
-import { realKubernetes } from "../environment/realKubernetes";
-import type { Registration } from "../environment/runProgram";
-import type { Simulation } from "../environment/simulation";
-import { run, startCluster } from "../environment/stack";
+import { createAll } from "../environment/realKubernetes";
 
 describe("pods of this project on a real API server", { skip: missingApiServer }, () => {
   let server: ApiServer;
-  let simulation: Simulation;
-  let registered: Registration[];
+  let registered: Registered[];
 
   before(async () => {
     const settings = settingsOfExamples();
     server = await startApiServer();
-    simulation = await startCluster();
     const { serviceAccounts, createNamespaces } = settings;
     const namespaces = new Set(serviceAccounts.map(({ namespace }) => namespace));
     for (const namespace of namespaces) {
       if (!createNamespaces.includes(namespace)) await server.createNamespace(namespace);
     }
+    ({ registered } = await runStack(settings));
     // No controller runs the Jobs, which count as succeeded.
-    const resources = { ...simulation.resources, ...realKubernetes(server) };
-    registered = await run({ ...simulation, resources }, settings);
+    await createAll(server, registered);
     // A controller does so in a cluster.
     for (const namespace of createNamespaces) await server.createServiceAccount(namespace, "default");
     const { namespace, name } = exampleOf("deployment.yaml").entry;
     await policyTakesEffect(server, namespace, name);
   });
-  after(() => Promise.all([server?.close(), simulation?.close()]));
+  after(() => server?.close());
 
   const create = (object: KubernetesObject) => {
     // The pods of the example require its service accounts.

@@ -1,9 +1,10 @@
-// The programs in examples/component/ and examples/fleet/ have arguments that the component accepts. Those in TypeScript run in
-// package.engine.test.ts.
+// The programs in examples/component/ and examples/fleet/ have arguments that the component accepts. package.engine.test.ts runs the one
+// for EKS in TypeScript, and a stage of the fleet.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
+import Module from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
@@ -11,6 +12,7 @@ import * as v from "valibot";
 import { parse } from "yaml";
 import { PulumiCloudAccess, type PulumiCloudAccessArgs } from "../../pulumiCloudAccess";
 import { settingsEntries } from "../../settings/access";
+import { inputsOf, runProgram } from "../core/program";
 import { ROOT, read } from "../support/project";
 
 const [TYPESCRIPT, PYTHON, KIND, EXISTING] = [
@@ -54,6 +56,10 @@ test("the program for an existing cluster has valid arguments, with the list of 
   const { properties } = resources.access;
   assertValid({ ...properties, ...defaultsOf(config), serviceAccounts, permissionsBoundaryArn });
 
+  for (const setting of Object.keys(config)) {
+    if (setting in properties) assert.equal(properties[setting], `$\{${setting}}`);
+    else assert.equal(setting, "clusterName");
+  }
   const known = ["pulumi", ...Object.keys({ ...config, ...resources, ...variables })];
   for (const [, name = ""] of EXISTING.matchAll(/\$\{(\w+)/g)) assert.ok(known.includes(name), name);
 });
@@ -112,30 +118,32 @@ test("the program of a fleet is the one for an existing cluster, with four setti
 });
 
 test("the pipeline of a fleet has each cluster in the file of its AWS account", () => {
+  const configOf = (path: string) => parse(read(`examples/fleet/${path}`)).config;
   const clusters = STAGES.flatMap((stage) => {
     const files = filesIn(stage).filter((file) => file !== "Pulumi.yaml");
     return files.map((file) => {
-      const config = parse(read(`examples/fleet/${stage}/${file}`)).config;
-      const { "aws:allowedAccountIds": accounts, "aws:region": region, clusterName } = config;
+      const { clusterName, ...config } = configOf(`${stage}/${file}`);
+      const [accounts, region] = [config["aws:allowedAccountIds"], config["aws:region"]];
       const stack = `acme/clusters-${stage}/${clusterName}`;
-      return { accounts, stack, directory: stage, clusterName, region };
+      return { stack, accounts, directory: stage, clusterName, region };
     });
   });
-  const pipeline = filesIn("pipeline").map((file) => parse(read(`examples/fleet/pipeline/${file}`)).config);
-  const listed = pipeline.flatMap(({ "aws:allowedAccountIds": accounts, stacks }) =>
-    stacks
-      .filter((stack: object) => "clusterName" in stack)
-      .map(({ namespaces: _, ...stack }: { namespaces: string[] }) => ({ accounts, ...stack })),
-  );
+  const pipeline = filesIn("pipeline").map((file) => configOf(`pipeline/${file}`));
+  const listed = pipeline.flatMap(({ "aws:allowedAccountIds": accounts, stacks }) => {
+    const withCluster = stacks.filter((stack: object) => "clusterName" in stack);
+    return withCluster.map(({ namespaces: _, ...stack }: { namespaces: string[] }) => ({
+      accounts,
+      ...stack,
+    }));
+  });
   const byStack = (a: { stack: string }, b: { stack: string }) => a.stack.localeCompare(b.stack);
   assert.deepEqual(listed.sort(byStack), clusters.sort(byStack));
 
   // The team of the workflows reads the stacks of all accounts.
   const [ofPulumiCloud, ...others] = pipeline.filter(({ pulumiCloud }) => pulumiCloud !== false);
   assert.deepEqual(others, []);
-  const stacks = ofPulumiCloud.stacks.map(({ stack }: { stack: string }) => stack);
   assert.deepEqual(
-    stacks.sort(),
+    ofPulumiCloud.stacks.map(({ stack }: { stack: string }) => stack).sort(),
     clusters.map(({ stack }) => stack),
   );
 });
@@ -144,34 +152,68 @@ test("the programs in YAML have the version of each provider that this project i
   const { dependencies } = JSON.parse(read("package.json"));
   for (const program of [KIND, EXISTING, FLEET]) {
     const { variables = {}, resources } = parse(program);
-    const used: { name: string; version?: string }[] = [
-      ...Object.values<{ "fn::invoke": { function: string; options?: object } }>(variables).map((it) => {
-        return { name: it["fn::invoke"].function, ...it["fn::invoke"].options };
-      }),
-      ...Object.values<{ type: string; options?: object }>(resources).map(({ type, options }) => {
-        return { name: type.replace("pulumi:providers:", ""), ...options };
-      }),
-    ];
-    for (const { name, version } of used.filter((it) => !it.name.startsWith("eks-pulumi-oidc:"))) {
-      assert.equal(version, dependencies[`@pulumi/${name.replace(/:.*/, "")}`], name);
+    const functions = Object.values<{ "fn::invoke": object }>(variables).map((it) => it["fn::invoke"]);
+    const used = [...functions, ...Object.values<object>(resources)] as Record<string, string & object>[];
+    for (const { type, function: name = type, options } of used) {
+      const [, provider = ""] = /^(?:pulumi:providers:)?([\w-]+)/.exec(String(name)) ?? [];
+      if (provider === "eks-pulumi-oidc") continue;
+      assert.equal(Object(options).version, dependencies[`@pulumi/${provider}`], name);
     }
   }
 });
 
-test("the programs identify their cluster by its issuer, so that a renewed endpoint replaces nothing", () => {
+test("the programs identify their cluster by its issuer, and no variable makes them adopt objects that exist", () => {
   for (const program of [TYPESCRIPT, PYTHON, KIND, EXISTING]) {
     const [, identifier = assert.fail()] = /cluster_?identifier[:=] ?([^\s,]+)/i.exec(program) ?? [];
     const [, issuerUrl] = /issuer_?url[:=] ?([^\s,]+)/i.exec(program) ?? [];
     assert.equal(identifier, issuerUrl);
-  }
-});
-
-test("no variable makes a program adopt objects that exist", () => {
-  const others = ["aks", "gke"].map((name) => read(`examples/component/${name}/index.ts`));
-  for (const program of [TYPESCRIPT, PYTHON, KIND, EXISTING, ...others]) {
     assert.match(program, /upsert_?existing_?objects[:=] ?false/i);
   }
 });
+
+const GKE_ISSUER = "https://container.googleapis.com/v1/projects/acme/locations/us-central1/clusters/prod";
+const AKS_ISSUER = "https://eastus.oic.prod-aks.azure.com/11111111/22222222/";
+const GKE_CLUSTER = { endpoint: "127.0.0.1", masterAuths: [{ clusterCaCertificate: "a" }] };
+/** Instead of a kubeconfig. */
+const ADMIN_KEY = "key of an administrator";
+const AKS_CREDENTIALS = { kubeconfigs: [{ value: Buffer.from(ADMIN_KEY).toString("base64") }] };
+
+/** What the programs for other clusters import. */
+const PACKAGES: Record<string, unknown> = {
+  "@OWNER/eks-pulumi-oidc": { PulumiCloudAccess },
+  "@pulumi/gcp": { container: { getClusterOutput: () => pulumi.output(GKE_CLUSTER) } },
+  "@pulumi/azure-native": {
+    containerservice: {
+      getManagedClusterOutput: () => pulumi.output({ oidcIssuerProfile: { issuerURL: AKS_ISSUER } }),
+      listManagedClusterUserCredentialsOutput: () => pulumi.output(AKS_CREDENTIALS),
+    },
+  },
+};
+
+for (const [name, issuerUrl, clusterIdentifier] of [
+  ["gke", GKE_ISSUER, "UID"],
+  ["aks", AKS_ISSUER, AKS_ISSUER],
+] as const) {
+  test(`examples/component/${name} trusts its cluster, adopts nothing, and needs nothing of AWS`, async (t) => {
+    const loader = Object(Module) as { _load(request: string, ...others: unknown[]): unknown };
+    const { _load: load } = loader;
+    t.mock.method(loader, "_load", (...args: Parameters<typeof load>) => PACKAGES[args[0]] ?? load(...args));
+    const run = await runProgram(
+      async () => require(join(ROOT, "examples", "component", name)),
+      {},
+      { outputs: { "Namespace kube-system": { metadata: { uid: "UID" } } } },
+    );
+    assert.deepEqual(
+      inputsOf(run, "OidcIssuer").map(({ url }) => url),
+      [issuerUrl],
+    );
+    const provider = inputsOf(run, "kubernetes").at(-1);
+    assert.equal(provider.clusterIdentifier, clusterIdentifier);
+    assert.equal(provider.upsertExistingObjects, "false");
+    assert.doesNotMatch(run.registered.map(({ type }) => type).join(" "), /\baws\b/);
+    assert.notEqual(provider.kubeconfig, ADMIN_KEY, "must be a secret");
+  });
+}
 
 test("the program in Python is Python", (t) => {
   const { error, status, stderr } = spawnSync("python3", ["-c", "import ast; ast.parse(open(0).read())"], {

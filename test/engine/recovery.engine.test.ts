@@ -42,15 +42,6 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
       succeeded(await up());
       const isInjected = (name: string) => JSON.stringify(policyIn(simulation)).includes(`default/${name}`);
 
-      await set("serviceAccounts", [{ ...app, ...DENY }, WEB]);
-      failed(await up(), /Job \(access\.default\.app\)/);
-      assert.ok(isInjected("web"));
-      await set("serviceAccounts", [{ ...app, ...DENY, runJob: false }, WEB]);
-      succeeded(await up());
-      assert.deepEqual([isInjected("app"), isInjected("web")], [true, false]);
-
-      await set("serviceAccounts", injected);
-      succeeded(await up());
       await set("serviceAccounts", [{ ...app, ...DENY }]);
       failed(await up(), /Job \(access\.default\.app\)/);
       assert.ok(isInjected("web"));

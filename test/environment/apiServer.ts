@@ -36,14 +36,6 @@ export interface KubernetesObject {
 
 export type ApiServer = Awaited<ReturnType<typeof startApiServer>>;
 
-interface ShellOptions {
-  args?: string[];
-  /** What a command reads. */
-  input?: string;
-  cwd?: string;
-  environment?: NodeJS.ProcessEnv;
-}
-
 /** Returns the path of a program that KUBEBUILDER_ASSETS contains. */
 export function assetPath(program: "etcd" | "kube-apiserver" | "kubectl"): string {
   return join(process.env.KUBEBUILDER_ASSETS ?? "", program);
@@ -71,7 +63,7 @@ export async function startApiServer(issuerFlags?: Record<string, string>) {
   try {
     const [etcdPort, port] = [await freePort(), await freePort()];
     const url = `https://127.0.0.1:${port}`;
-    const [adminToken, developerToken] = [randomBytes(16).toString("hex"), randomBytes(16).toString("hex")];
+    const adminToken = randomBytes(16).toString("hex");
     const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
     const authority = await authorityOfTests();
     const tls = await authority.issue("127.0.0.1");
@@ -81,7 +73,6 @@ export async function startApiServer(issuerFlags?: Record<string, string>) {
       return path;
     };
     const key = await write("key.pem", String(privateKey.export({ type: "pkcs8", format: "pem" })));
-    const users = [`${adminToken},admin,admin,system:masters`, `${developerToken},developer,developer`];
     const etcd = `http://127.0.0.1:${etcdPort}`;
     processes.push(
       start("etcd", {
@@ -100,7 +91,7 @@ export async function startApiServer(issuerFlags?: Record<string, string>) {
         "secure-port": String(port),
         "tls-cert-file": await write("tls.pem", tls.cert),
         "tls-private-key-file": await write("tls-key.pem", tls.key),
-        "token-auth-file": await write("users.csv", users.join("\n")),
+        "token-auth-file": await write("users.csv", `${adminToken},admin,admin,system:masters`),
         "authorization-mode": "RBAC",
         "enable-admission-plugins": "PodSecurity",
         // Left to Pod Security, as in EKS.
@@ -117,7 +108,7 @@ export async function startApiServer(issuerFlags?: Record<string, string>) {
       }),
     );
     const kubeconfig = await write("kubeconfig", kubeconfigOf(url, adminToken, authority.file));
-    const server = { ...client(url, adminToken, kubeconfig), kubeconfig, developerToken, close };
+    const server = { ...client(url, adminToken, kubeconfig), close };
     await ready(server, processes);
     // As in EKS, whose issuers are public.
     const role = "--clusterrole=system:service-account-issuer-discovery";
@@ -187,12 +178,11 @@ function client(url: string, token: string, kubeconfig: string) {
       return (await run).stdout;
     },
     /** Runs commands of a page, as the administrator. @returns their standard output. @throws Error with their standard error. */
-    async shell(commands: string, { args = [], input, cwd = ROOT, environment = {} }: ShellOptions = {}) {
+    async shell(commands: string, { input, cwd = ROOT }: { input?: string | undefined; cwd?: string } = {}) {
       const PATH = `${dirname(assetPath("kubectl"))}:${process.env.PATH}`;
       // kubectl keeps its cache in HOME.
-      const env = { PATH, HOME: dirname(kubeconfig), KUBECONFIG: kubeconfig, ...environment };
-      const options = ["-euo", "pipefail", "-c", commands, "bash", ...args];
-      const run = promisify(execFile)("bash", options, { cwd, env });
+      const env = { PATH, HOME: dirname(kubeconfig), KUBECONFIG: kubeconfig };
+      const run = promisify(execFile)("bash", ["-euo", "pipefail", "-c", commands], { cwd, env });
       run.child.stdin?.end(input);
       return (await run).stdout;
     },

@@ -10,8 +10,6 @@ export interface Emulator {
 }
 
 export interface ResourceKind {
-  /** Returns the inputs with what the real provider's Check adds to them. */
-  check?(inputs: object): object;
   /** @throws Error in the words of the provider; Unready if the resource exists but failed. */
   create(name: string, inputs: object): Promise<Resource>;
   update(id: string, inputs: object): Promise<object>;

@@ -29,11 +29,6 @@ export function failed({ exitCode, screen }: Outcome, ...messages: RegExp[]): st
   return screen;
 }
 
-/** Returns how many errors a command has printed at its end. */
-export function errorsIn(screen: string): number | undefined {
-  return screen.split("Diagnostics:")[1]?.match(/error:/g)?.length;
-}
-
 // The SDK adds what happens to it when the engine stops.
 const STACK_TRACE = /^\s+at .*\b(config|cluster|pulumiCloudAccess|settings|validation|workloadIdentity)\.ts/m;
 

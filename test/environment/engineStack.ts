@@ -11,8 +11,7 @@ import { succeeded } from "./engineOutcome";
 import { runPodSpec } from "./podSpec";
 import { serveProvider } from "./provider";
 import { type Cli, createProject, openCli } from "./pulumiCli";
-import type { Simulation, SimulationOptions } from "./simulation";
-import { entry, startCluster } from "./stack";
+import { type Simulation, type SimulationOptions, startSimulation } from "./simulation";
 
 export type Stack = Awaited<ReturnType<typeof emptyStack>>;
 
@@ -20,9 +19,22 @@ export type Stack = Awaited<ReturnType<typeof emptyStack>>;
 export const SETTINGS = {
   "aws:region": "us-west-2",
   clusterName: "my-cluster",
-  serviceAccounts: [entry({ awsRole: "irsa" })],
+  serviceAccounts: [
+    { namespace: "default", name: "pulumi-service-account", tokenType: "organization", awsRole: "irsa" },
+  ],
   organization: "acme",
 };
+
+/** Starts a simulation with a cluster, on which every Job succeeds at once. */
+export function startCluster(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
+  return startSimulation({
+    region: "us-west-2",
+    cluster: { name: "my-cluster" },
+    registrationMilliseconds: 0,
+    runPod: async () => ({ exitCode: 0, log: [] }),
+    ...options,
+  });
+}
 
 let currentSimulation: Simulation | undefined;
 /** A process can serve providers only once. */
@@ -54,13 +66,9 @@ export async function emptyStack(
 }
 
 /** Creates a stack of another program, in an AWS account without a cluster, and no resources. */
-export async function stackOfProgram(
-  t: TestContext,
-  files: Record<string, string>,
-  options: Partial<SimulationOptions> = {},
-): Promise<Stack> {
+export async function stackOfProgram(t: TestContext, files: Record<string, string>): Promise<Stack> {
   const directory = temporaryDirectory(t);
-  const { simulation, cli } = await startEngine(t, { cluster: undefined, ...options });
+  const { simulation, cli } = await startEngine(t, { cluster: undefined });
   const project = stringify({ name: "platform", runtime: "nodejs" });
   for (const [name, content] of Object.entries({ "Pulumi.yaml": project, ...files })) {
     await writeFile(join(directory, name), content);

@@ -5,11 +5,10 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
 import { tokenExchangePod } from "../../kubernetes/jobPod";
+import { inputsOf, type Run, runStack } from "../core/program";
 import { ROOT, read } from "../support/project";
 import type { KubernetesObject } from "./apiServer";
 import type { PodSpec } from "./podSpec";
-import type { SimulationOptions } from "./simulation";
-import { run, startCluster } from "./stack";
 
 interface Entry {
   namespace: string;
@@ -99,18 +98,15 @@ export function settingsOfExamples() {
   return { serviceAccounts, createNamespaces };
 }
 
-export type ExamplesStack = Awaited<ReturnType<typeof startExamplesStack>>;
-
 /** Runs the program once with the entries of all examples. */
-export async function startExamplesStack(options: Partial<SimulationOptions> = {}) {
-  const simulation = await startCluster(options);
-  const registered = await run(simulation, settingsOfExamples());
+export function runExamples(): Promise<Run> {
+  return runStack(settingsOfExamples());
+}
 
-  /** @throws AssertionError if the program did not create this object. */
-  function created(kind: string, namespace: string, name: string): KubernetesObject {
-    const objects = registered.filter(({ type }) => type.endsWith(`:${kind}`)).map(({ inputs }) => inputs);
-    const found = objects.find(({ metadata }) => metadata?.namespace === namespace && metadata.name === name);
-    return found ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
-  }
-  return { simulation, created };
+/** Returns an object that a program creates. @throws AssertionError if it does not. */
+export function createdBy(run: Run, kind: string, namespace: string, name: string): KubernetesObject {
+  const found = inputsOf(run, kind).find((it) => {
+    return it.metadata?.namespace === namespace && it.metadata.name === name;
+  });
+  return found ?? assert.fail(`the program created no ${kind} ${namespace}/${name}`);
 }

@@ -1,7 +1,8 @@
 // Drives the Pulumi CLI, with a separate state and home in a temporary directory.
 
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { rm, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,7 +10,6 @@ import { stringify } from "yaml";
 import { ended, missingProgram } from "../support/programs";
 import { copyProject, linkPackages } from "../support/project";
 import { ACCESS_TOKEN } from "../support/script";
-import { createIssuerCertificate } from "./issuerCertificate";
 
 export interface Outcome {
   exitCode: number | null;
@@ -80,6 +80,21 @@ export function openCli(debugProviders: string, further: Record<string, string> 
     pulumi: (cwd: string, ...args: string[]) =>
       run(cwd, "pulumi", "--non-interactive", "--color", "never", ...args),
     remove: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+/** Creates what programs read as the certificate of an issuer: only its fingerprint, which is in a file. */
+function createIssuerCertificate(directory: string) {
+  const file = join(directory, "issuer-fingerprint");
+  const renew = () => writeFileSync(file, randomBytes(32).toString("hex"));
+  renew();
+  const replacement = JSON.stringify(join(__dirname, "issuerCertificate.cjs"));
+  return {
+    environment: { ISSUER_FINGERPRINT: file, NODE_OPTIONS: `--require=${replacement}` },
+    /** Returns its thumbprint: SHA-256, in lowercase hex. */
+    thumbprint: () => readFileSync(file, "utf8"),
+    /** Replaces it with another one. */
+    renew,
   };
 }
 

@@ -1,7 +1,7 @@
 // The simulation: the emulated AWS account, its EKS cluster and issuer, and Pulumi Cloud.
 
 import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "../../simulator/pulumiCloud";
-import { type Aws, type AwsOptions, startAws } from "./aws";
+import { type AwsOptions, startAws } from "./aws";
 import type { Emulator } from "./emulator";
 import { type KubernetesOptions, startKubernetes } from "./kubernetes";
 import { type PulumiCloud, type PulumiCloudOptions, startPulumiCloud } from "./pulumiCloud";
@@ -16,7 +16,7 @@ export interface SimulationOptions
 }
 
 export interface Simulation {
-  aws: Aws;
+  aws: Emulator;
   kubernetes: Emulator;
   pulumiCloud: PulumiCloud;
   issuer: ClusterIssuer;

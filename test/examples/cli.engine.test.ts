@@ -6,10 +6,13 @@ import type { IncomingMessage } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Reply, startServer } from "../../simulator/pulumiCloud";
+import { ISSUER, inputsOf, type Run } from "../core/program";
 import { forward } from "../environment/cloudApi";
-import { type ExamplesStack, exampleOf, podOf, startExamplesStack } from "../environment/examples";
+import { startCluster } from "../environment/engineStack";
+import { createdBy, exampleOf, podOf, runExamples } from "../environment/examples";
 import { runPodSpec } from "../environment/podSpec";
 import { missingCli } from "../environment/pulumiCli";
+import type { Simulation } from "../environment/simulation";
 import { type Endpoint, respond, startEndpoint } from "../support/endpoint";
 
 const SECRET = "correct horse";
@@ -57,7 +60,8 @@ const COMMANDS: Record<string, [command: string, log: RegExp]> = {
 };
 
 describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () => {
-  let stack: ExamplesStack;
+  let stack: Run;
+  let simulation: Simulation;
   let api: Awaited<ReturnType<typeof startServer>>;
   let foreign: Endpoint;
   let isRevoked = false;
@@ -65,15 +69,17 @@ describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () 
   const used = new Set<string | undefined>();
 
   before(async () => {
-    stack = await startExamplesStack({ answer: answerOfEsc });
+    stack = await runExamples();
+    simulation = await startCluster({ issuerUrl: `https://${ISSUER}`, answer: answerOfEsc });
+    for (const inputs of inputsOf(stack, "OidcIssuer")) await simulation.pulumiCloud.register(inputs);
     api = await startServer(answer);
     foreign = await startEndpoint(respond(404, ""));
   });
-  after(() => Promise.all([stack?.simulation, api, foreign].map((server) => server?.close())));
+  after(() => Promise.all([simulation, api, foreign].map((server) => server?.close())));
 
   /** Lists stacks on three pages. The first one takes until the token is renewed, and then that one is revoked. */
   async function answer(request: IncomingMessage): Promise<Reply> {
-    const { pulumiCloud } = stack.simulation;
+    const { pulumiCloud } = simulation;
     const { pathname, searchParams } = new URL(request.url ?? "", "https://api");
     if (pathname !== "/api/user/stacks") return forward(request, pulumiCloud);
 
@@ -93,7 +99,7 @@ describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () 
 
   /** Runs the pod of an example with another command, and returns its log. */
   async function run(file: string, command: string[]): Promise<string> {
-    const { issuer } = stack.simulation;
+    const { issuer } = simulation;
     const { namespace, name: serviceAccount } = exampleOf(file).entry;
     const { spec, container } = podOf(file);
     const urls = { BACKEND: api.origin, FOREIGN: foreign.url };
@@ -102,7 +108,7 @@ describe("the Pulumi CLI in a pod", { skip: missingCli, concurrency: true }, () 
       spec: { ...spec, containers: [{ ...container, command, env }] } as typeof spec,
       idToken: (audience, expiresIn) => issuer.token({ namespace, serviceAccount }, audience, expiresIn),
       configMap(name) {
-        const { data } = stack.created("ConfigMap", namespace, name);
+        const { data } = createdBy(stack, "ConfigMap", namespace, name);
         return { ...data, apiUrl: api.origin, tokenExpirationSeconds: TOKEN_SECONDS };
       },
     });

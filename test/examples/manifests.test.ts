@@ -2,15 +2,16 @@
 // requires, and their marks say which lines `injectToken` replaces.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
+import type { Run } from "../core/program";
 import type { KubernetesObject } from "../environment/apiServer";
 import {
+  createdBy,
   EXAMPLES,
-  type ExamplesStack,
   exampleOf,
   manifestsWithoutExchange,
   podOf,
-  startExamplesStack,
+  runExamples,
   withExchange,
 } from "../environment/examples";
 
@@ -20,11 +21,10 @@ const OPERATOR = "pulumi-operator.yaml";
 /** Those that mark what `injectToken` replaces. */
 const WITH_MARKS = EXAMPLES.filter((file) => exampleOf(file).source.includes("# (3)"));
 
-let stack: ExamplesStack;
+let stack: Run;
 before(async () => {
-  stack = await startExamplesStack();
+  stack = await runExamples();
 });
-after(() => stack.simulation.close());
 
 for (const file of EXAMPLES) {
   test(`${file} refers only to objects and keys that its settings create`, () => {
@@ -36,7 +36,7 @@ for (const file of EXAMPLES) {
     assert.ok(references.length > 0);
     for (const { kind, namespace, name, key } of references) {
       if (declared.includes(`${kind} ${namespace}/${name}`)) continue;
-      const { data = {} } = stack.created(kind, namespace, name);
+      const { data = {} } = createdBy(stack, kind, namespace, name);
       if (key) assert.ok(Object.hasOwn(data, key), `${name} has no key ${key}`);
     }
   });
@@ -129,5 +129,5 @@ function manifest(file: string, kind: string): KubernetesObject {
 /** Returns the settings that the program has created for a service account. */
 function settingsOf(file: string): Record<string, string> {
   const { namespace, name } = exampleOf(file).entry;
-  return stack.created("ConfigMap", namespace, `${name}-pulumi-token-exchange`).data;
+  return createdBy(stack, "ConfigMap", namespace, `${name}-pulumi-token-exchange`).data;
 }

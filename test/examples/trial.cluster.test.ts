@@ -17,10 +17,9 @@ import { type Emulator, type ResourceKind, storedKind, Unready } from "../enviro
 import { failed, succeeded } from "../environment/engineOutcome";
 import { type PodSpec, runPodSpec } from "../environment/podSpec";
 import { serveProvider } from "../environment/provider";
-import { publishedKeys } from "../environment/publishedKeys";
 import { missingCli, openCli } from "../environment/pulumiCli";
 import { type PulumiCloudOptions, startPulumiCloud } from "../environment/pulumiCloud";
-import { realKubernetes } from "../environment/realKubernetes";
+import { publishedKeys, realKubernetes } from "../environment/realKubernetes";
 import { copyProject, linkPackages } from "../support/project";
 
 const JOB = "kubernetes:batch/v1:Job";

@@ -1,7 +1,6 @@
 // The policy pack on Pulumi's engine.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Outcome } from "../environment/pulumiCli";
 import { ROOT } from "../support/project";
@@ -17,13 +16,6 @@ export function packOf(project: string): string[] {
 
 /** The options that run the pack of this checkout. */
 export const PACK = packOf(ROOT);
-
-/** Returns the options that configure the pack. It allows the URL of an emulated Pulumi Cloud. */
-export async function allowing(directory: string, apiUrl: string, settings: object = {}): Promise<string[]> {
-  const path = join(directory, "policy.json");
-  await writeFile(path, JSON.stringify({ ...settings, login: { apiUrls: [apiUrl] } }));
-  return ["--policy-pack-config", path];
-}
 
 const HEADING = /^ {8}- \[(\w+)\] \[severity: \w+\] {2}(\S+) {2}\(\S+ (\S+)\)$/;
 

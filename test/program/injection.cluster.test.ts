@@ -10,13 +10,11 @@ import { CREDENTIAL_HELPER, DIRECTORY, tokenVolume, VOLUME_NAME } from "../../ku
 import { type ApiServer, missingApiServer, startApiServer } from "../environment/apiServer";
 import { type Pod, podObject, policyTakesEffect } from "../environment/pods";
 import { inject } from "../environment/realKubernetes";
-import { ignoringRejections } from "../support/failure";
 
 type PodSpec = types.output.core.v1.PodSpec;
 
 const LONG_NAME = `${"long-name-".repeat(6)}abc`;
 const ODD_AUDIENCE = `https://x/?q='"\\n\${y} \\u0041 \t é 🙂`;
-const PODS_PATH = "/api/v1/namespaces/team-a/pods";
 const ACCOUNTS: InjectionArgs["accounts"] = [
   { namespace: "team-a", name: "deployer", tokenAudience: "urn:pulumi:org:acme" },
   { namespace: "team-a", name: "reader", tokenAudience: "https://api.pulumi.com" },
@@ -82,7 +80,6 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
         await server.createServiceAccount(namespace, name);
       }
     }
-    await server.create(PODS_PATH, podObject({ serviceAccountName: "deployer" }, "earlier"));
     await inject(server, "My_Access.inject-token", ACCOUNTS);
     await policyTakesEffect(server, "team-a", "deployer");
   });
@@ -127,32 +124,17 @@ describe("the policy of injectToken on a real API server", { skip: missingApiSer
     assert.deepEqual(failures, []);
   });
 
-  test("leaves a pod that exists", async () => {
-    const change = { metadata: { labels: { changed: "true" } } };
-    const type = "application/strategic-merge-patch+json";
-    const { status, body } = await server.request("PATCH", `${PODS_PATH}/earlier`, change, type);
-    assert.equal(status, 200, body.message);
-    assert.doesNotMatch(JSON.stringify(body.spec), /pulumi/);
-  });
-
   test("is accepted with the longest expression that settings can lead to, and rejected with a longer one", async () => {
     const account = { namespace: "team-c", name: "long" };
     const lengthWith = (tokenAudience: string) =>
       longestExpression([{ ...account, id: "team-c/long", tokenAudience }]);
     const injectWith = (tokenAudience: string) =>
-      ignoringRejections(() => inject(server, "limit.inject-token", [{ ...account, tokenAudience }]));
+      inject(server, "limit.inject-token", [{ ...account, tokenAudience }]);
     // Two code units each.
     const long = "🙂".repeat(50_000);
     const longest = long + "🙂".repeat(EXPRESSION_LIMIT - lengthWith(long));
     await injectWith(longest);
     await assert.rejects(injectWith(`${longest}a`), /exceeds limit/);
-  });
-
-  test("lets two stacks use the same cluster, each for its own service accounts", async () => {
-    const account = { namespace: "team-a", name: "other", tokenAudience: "other" };
-    await inject(server, "My_Access.inject-token", [account], "prod");
-    await policyTakesEffect(server, "team-a", "other");
-    assert.deepEqual((await admitted()).volumes, [VOLUME]);
   });
 });
 

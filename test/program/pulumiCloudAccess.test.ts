@@ -29,10 +29,9 @@ const ARGS: PulumiCloudAccessArgs = {
 const OIDC_PROVIDER = "arn:aws:iam::123456789012:oidc-provider/oidc.example/id/A";
 const CLUSTER = "arn:aws-cn:eks:cn-north-1:123456789012:cluster/my-cluster";
 
-/** The component of the last program, what that registered, and what it warned of. */
+/** The component of the last program, and what that registered. */
 let component: PulumiCloudAccess | undefined;
 let registered: Registered[] = [];
-let warnings: string[] = [];
 
 test("reports every problem of the arguments at once, and registers nothing", async () => {
   const args = {
@@ -97,29 +96,6 @@ test("accepts only a URL and ARNs of the right kind", async () => {
 
 test("names what is required if a program passes no arguments", async () => {
   assert.match(await rejected(undefined), /\(4 problems\).* organization: required\n/s);
-});
-
-test("warns of a token for the service account that pods have by default, and of changes to the cluster's own pods", async () => {
-  const entry = { ...ENTRY, name: "default", createServiceAccount: false, runJob: false };
-  const injected = { ...entry, namespace: "web", injectToken: true };
-  const ofCluster = { ...ENTRY, namespace: "kube-system", name: "own", injectToken: true };
-  const serviceAccounts = [{ ...ENTRY, namespace: "kube-system" }, entry, injected, ofCluster];
-  const args = { ...ARGS, issuerUrl: "https://oidc.example/id/A", serviceAccounts };
-  await registeredBy(args);
-  const everyPod = (namespace: string) =>
-    `Every pod of namespace ${namespace} that names no service account can get the access token of ${namespace}/default.`;
-  assert.deepEqual(
-    warnings.filter((text) => !text.startsWith("Failed to read the TLS certificate")),
-    [
-      `${everyPod("ci")} Use another service account.`,
-      `${everyPod("web")} injectToken changes each of them, and replaces any other Pulumi access token that they use. Use another service account.`,
-      "injectToken of kube-system/own changes pods on which the cluster depends. Use another namespace.",
-    ],
-  );
-
-  await registeredBy({ ...args, serviceAccounts: [entry], audienceRule: false });
-  const withoutRule = `${everyPod("ci")} Its Kubernetes API token can be enough, because audienceRule is false. Use another service account.`;
-  assert.ok(warnings.includes(withoutRule), warnings.join("\n"));
 });
 
 /** Outputs that are invalid, each with the problem. */
@@ -254,6 +230,27 @@ test("uses the providers of the caller, and waits with everything for what it de
   );
 });
 
+test("warns of nothing while the pods of the cluster itself stay as they are", async () => {
+  const args = { ...ARGS, serviceAccounts: [{ ...ENTRY, namespace: "kube-system" }] };
+  const { warnings } = await runProgram(
+    async () => new PulumiCloudAccess("access", args, withProvider()),
+    {},
+  );
+  assert.deepEqual(warnings, []);
+});
+
+test("two components in one program have no resource in common", async () => {
+  const injected = { ...ENTRY, injectToken: true };
+  const args = { ...ARGS, serviceAccounts: [injected], createNamespaces: ["ci"] };
+  const { registered } = await runProgram(async () => {
+    const options = withProvider();
+    for (const name of ["blue", "green"]) new PulumiCloudAccess(name, args, options);
+    return {};
+  }, {});
+  const labels = registered.map(({ type, name }) => labelOf(type, name));
+  assert.equal(new Set(labels).size, labels.length);
+});
+
 // package.engine.test.ts has the others.
 test("its outputs have what its Job mounts as other pods do", async () => {
   const inputs = await registeredBy(ARGS);
@@ -274,33 +271,16 @@ test("what is undefined in jobPodSpec leaves the Job's pod as it is", async () =
 });
 
 // place.engine.test.ts has all other values and commands.
-const FIRST = { pulumiApiUrl: "https://api.pulumi.com", organization: "acme" };
-for (const [what, changes, first, moves] of [
-  [
-    "another organization, although a preview does not know the issuer of the cluster",
-    { issuerUrl: pulumi.output(unknown) },
-    { ...FIRST, organization: "other", issuerUrl: "https://oidc.example/id/B" },
-    ['organization = "acme": deployed with "other"'],
-  ],
-  [
-    "another Pulumi Cloud and organization",
-    {},
-    { pulumiApiUrl: "https://pulumi.example", organization: "other" },
-    [
-      'pulumiApiUrl = "https://api.pulumi.com": deployed with "https://pulumi.example"',
-      'organization = "acme": deployed with "other"',
-    ],
-  ],
-] as const) {
-  test(`stops in ${what}`, async () => {
-    const outputs = { "Stash access.first-deployment": { output: first } };
-    const message = await rejected({ ...ARGS, ...changes }, withProvider, { outputs, isPreview: true });
-    const named = message.match(/(?<=^ {2}).*: deployed with .*/gm);
-    assert.deepEqual(named, moves);
-    const names = registered.map(({ name }) => name);
-    assert.deepEqual(names, ["cluster", "access", "access.first-deployment"]);
-  });
-}
+test("stops in another organization, although a preview does not know the issuer of the cluster", async () => {
+  const first = { organization: "other", issuerUrl: "https://oidc.example/id/B" };
+  const outputs = { "Stash access.first-deployment": { output: first } };
+  const args = { ...ARGS, issuerUrl: pulumi.output(unknown) };
+  const message = await rejected(args, withProvider, { outputs, isPreview: true });
+  const named = message.match(/(?<=^ {2}).*: deployed with .*/gm);
+  assert.deepEqual(named, ['organization = "acme": deployed with "other"']);
+  const names = registered.map(({ name }) => name);
+  assert.deepEqual(names, ["cluster", "access", "access.first-deployment"]);
+});
 
 const MISSING = "this resource option must contain the Kubernetes provider of the cluster";
 const ABSENT = "must be a provider";
@@ -353,6 +333,6 @@ async function registeredBy(
   };
   const loginUrl = Object(args).pulumiApiUrl;
   const run = await runProgram(program, {}, { ...(loginUrl && { loginUrl }), ...options });
-  ({ registered, warnings } = run);
+  ({ registered } = run);
   return Object.fromEntries(registered.map(({ type, name, inputs }) => [labelOf(type, name), inputs]));
 }

@@ -129,6 +129,14 @@ for (const [setting, first] of [
   });
 }
 
+test("a stack stays in the region of its cluster, whatever that comes from, whose name and whose creator stay the same", async () => {
+  const first = { clusterName: "first", createCluster: true, region: "eu-west-1" };
+  await assert.rejects(
+    runStack({}, { outputs: { "Stash first-deployment": { output: first } } }),
+    /clusterName = "my-cluster": deployed with "first"\n.*createCluster = false: deployed with true\n.*region = "us-west-2": deployed with "eu-west-1".*AWS_REGION/s,
+  );
+});
+
 test("@pulumi/eks, which loads all of @pulumi/aws, is not loaded for a cluster that exists", () => {
   // In another process, where no test has loaded it.
   const program = `
