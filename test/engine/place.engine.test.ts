@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
-import { eksIssuerUrl } from "../../simulator/pulumiCloud";
+import { eksIssuerUrl } from "../../simulator/issuer";
 import { changes, errorsIn, failed, resourcesOf, succeeded } from "../environment/engineOutcome";
 import { emptyStack, type Stack } from "../environment/engineStack";
 import { missingCli, type Outcome } from "../environment/pulumiCli";
