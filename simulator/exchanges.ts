@@ -30,7 +30,7 @@ export interface Answers {
  */
 export async function askForTokens({ accounts, issuers }: Run, cluster: ClusterIssuer): Promise<Answers[]> {
   const registered = issuers.map(({ policies, ...issuer }) => {
-    return { ...issuer, keys: cluster.keys, policies: policies.map(withKnownRules) };
+    return { ...issuer, keys: cluster.keys, policies: policies?.map(withKnownRules) };
   });
   /** Why each ID token was denied; undefined if it was granted what it asked for. */
   const denials = new Map<string, string | undefined>();
@@ -58,12 +58,13 @@ export async function askForTokens({ accounts, issuers }: Run, cluster: ClusterI
       const denial = await ask(account, account.name);
       answers[index] = { account, denial, unlistedDenial: await ask(account, UNLISTED) };
       asked += 1;
-      showProgress(asked, accounts.length);
+      if (process.stderr.isTTY) process.stderr.write(`Asked for ${asked} of ${accounts.length} tokens\r`);
     }
   }
   // A few at a time: each runs bash and curl.
   const askers = Array.from({ length: availableParallelism() + 1 }, askNext);
   await Promise.all(askers).finally(close);
+  if (process.stderr.isTTY) process.stderr.write("\u001b[K");
   return answers;
 }
 
@@ -75,9 +76,4 @@ export function isOnlyKnownToCluster(path: string): boolean {
 function withKnownRules(policy: AuthPolicy): AuthPolicy {
   const known = Object.entries(policy.rules).filter(([path]) => !isOnlyKnownToCluster(path));
   return { ...policy, rules: Object.fromEntries(known) };
-}
-
-function showProgress(asked: number, total: number): void {
-  if (!process.stderr.isTTY) return;
-  process.stderr.write(asked < total ? `\rAsked for ${asked} of ${total} tokens` : "\r\u001b[K");
 }

@@ -55,10 +55,10 @@ export function exchange(form: URLSearchParams, issuers: RegisteredIssuer[]): Re
   const denial = denialOf(issuer.policies ?? [], claims, { tokenType, scope });
   if (denial !== undefined) return denied(denial);
 
+  // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
   const access_token = `pul-${randomBytes(20).toString("hex")}`;
   // "It is up to the Pulumi authorization server to grant or reduce it": README.md of pulumi/auth-actions. By default 25 hours.
   const expires_in = Math.min(Number(field("expiration")), issuer.maxExpirationSeconds ?? 90_000);
-  // TokenExchangeGrantResponse in pulumi/pulumi, sdk/go/common/apitype/oauth.go.
   const issued_token_type = field("requested_token_type");
   return { status: 200, body: { access_token, token_type: "token", issued_token_type, expires_in, scope } };
 }

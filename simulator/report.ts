@@ -14,35 +14,25 @@ export function paint(style: "bold" | "green" | "red", text: string): string {
   return styleText(style, text, { stream: process.stdout });
 }
 
-/** Returns text in lines of 80 columns, all but the first one behind `indent`. Words that are longer than a line stay whole. */
-export function wrap(text: string, indent = ""): string[] {
-  const [, start = "", rest = ""] = /^( *)(.*)$/s.exec(visible(text)) ?? [];
-  const lines: string[] = [];
-  let line = start;
-  for (const word of rest.split(" ")) {
-    const isFirst = line.trim() === "";
-    if (!isFirst && line.length + 1 + word.length > 80) {
-      lines.push(line);
-      line = indent + word;
-    } else {
-      line += isFirst ? word : ` ${word}`;
-    }
-  }
-  return [...lines, line];
+/** Returns text in lines of 80 columns, the first one behind a prefix, the others behind spaces. Longer words stay whole. */
+export function wrap(text: string, prefix = ""): string[] {
+  const line = new RegExp(`(.{1,${80 - prefix.length}}|\\S+)(?= |$)`, "g");
+  const lines = visible(text).match(line) ?? [""];
+  return lines.map((it, index) => (index === 0 ? prefix : " ".repeat(prefix.length)) + it.trimStart());
 }
 
 /** Returns a row for each service account: whether it is granted its token, what that is, and what is wrong. */
 export function accountLines(answers: Answers[], grants: Record<string, string>, { positionOf }: StackFile) {
   const width = Math.min(40, Math.max(15, ...answers.map(({ account }) => account.id.length)));
   const row = (id: string, result: string, text: string) => {
-    return wrap(`${id.padEnd(width)}  ${result.padEnd(7)}  ${text}`, " ".repeat(width + 11));
+    return wrap(text, `${id.padEnd(width)}  ${result.padEnd(7)}  `);
   };
   const rows = answers.flatMap(({ account: { id, namespace }, denial, unlistedDenial }, index) => {
     const wrong: string[] = [];
     if (denial !== undefined) wrong.push(`${positionOf(["serviceAccounts", index])}: ${denial}`);
     if (unlistedDenial === undefined) wrong.push(`asked as ${namespace}/${UNLISTED}: GRANTED`);
     const result = row(id, denial === undefined ? "granted" : "denied", grants[id] ?? "");
-    const lines = [...result, ...wrong.flatMap((text) => wrap(`  ${text}`, "    "))];
+    const lines = [...result, ...wrong.flatMap((text) => wrap(text, "  "))];
     return lines.map((line) => paint(wrong.length === 0 ? "green" : "red", line));
   });
   const heading = row("Service account", "Result", "Access token and IAM role");
@@ -52,11 +42,11 @@ export function accountLines(answers: Answers[], grants: Record<string, string>,
 /** Returns what came of asking for the same tokens without an entry, with the reason of the first denial. */
 export function unlistedLines(answers: Answers[]): string[] {
   const denials = answers.flatMap(({ unlistedDenial }) => unlistedDenial ?? []);
-  const asked = `As a test, ${UNLISTED}, which has no entry, asked for each token, too.`;
+  const asked = `As a test, ${UNLISTED}, which has no entry, asked for each token.`;
   const [first] = denials;
   return [
     ...wrap(`${asked} All must be denied: ${denials.length} of ${answers.length} are.`),
-    ...(first ? wrap(`  This is how: ${first}`, "  ") : []),
+    ...(first ? wrap(`The first denial: ${first}`, "  ") : []),
   ];
 }
 
@@ -68,7 +58,7 @@ export function guardrailLines(violations: Violation[], answers: Answers[], { po
     const where = index < 0 ? name : positionOf(["serviceAccounts", index]);
     const [what, style] =
       level === "mandatory" ? (["Broken", "red"] as const) : (["For a reviewer", "bold"] as const);
-    return wrap(`  ${what}: ${policy}: ${where}: ${message}`, "    ").map((line) => paint(style, line));
+    return wrap(`${what}: ${policy}: ${where}: ${message}`, "  ").map((line) => paint(style, line));
   });
   const held = policies.length - broken.size;
   return [`${held} of ${policies.length} guardrails of the policy pack hold.`, ...lines];
@@ -127,5 +117,5 @@ export function unknownLines(answers: Answers[], { project, config }: StackFile)
     has((it) => it.tokenType !== "personal") && "whether your edition of Pulumi Cloud grants these tokens",
     rules.length > 0 && `whether pods match the rules on ${[...new Set(rules)].join(", ")}`,
   ];
-  return lines.flatMap((line) => (line ? wrap(`- ${line}`, "  ") : []));
+  return lines.flatMap((line) => (line ? wrap(line, "- ") : []));
 }

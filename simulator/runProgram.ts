@@ -3,13 +3,13 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { Resource } from "../policy/rule";
 import type { Account } from "../settings/account";
-import type { AuthPolicy } from "./pulumiCloud";
+import type { RegisteredIssuer } from "./pulumiCloud";
 import type { StackFile } from "./stackFile";
 
 /** What the program has registered. */
 export interface Run {
   accounts: RegisteredAccount[];
-  issuers: { organization: string; url: string; maxExpirationSeconds: number; policies: AuthPolicy[] }[];
+  issuers: Omit<RegisteredIssuer, "keys">[];
   /** What each service account is granted, by its ID: an output of the stack. */
   grants: Record<string, string>;
   warnings: string[];

@@ -9,11 +9,9 @@ import { createIssuer, eksIssuerUrl } from "./issuer";
 import * as report from "./report";
 import { REGION, type Run, runProgram } from "./runProgram";
 import { findStack, readStackFile, SAMPLE, type StackFile } from "./stackFile";
+import type { Path } from "./yaml";
 
 const { paint, wrap } = report;
-
-const SAMPLE_NOTE =
-  "Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.dev.yaml or add another stack file.";
 
 /**
  * Simulates a stack, and prints the result or, as an error, why there is none. Does not throw.
@@ -31,9 +29,9 @@ export async function simulateStack(
   try {
     const file = findStack(directory, name);
     const stack = readStackFile(directory, file);
-    const which = file === SAMPLE ? "the sample stack" : `stack ${visible(stack.name)}`;
+    const which = file === SAMPLE ? "simulator/sample.yaml" : `stack ${visible(stack.name)}`;
     print(paint("bold", `Simulation of ${which}: nothing is created outside this machine.`));
-    if (file === SAMPLE) print(...wrap(SAMPLE_NOTE));
+    if (file === SAMPLE) print("To simulate your own stack, edit Pulumi.dev.yaml or add another stack file.");
 
     const region = stack.config["aws:region"] || REGION;
     const cluster = createIssuer(eksIssuerUrl(region));
@@ -45,14 +43,14 @@ export async function simulateStack(
     print("", ...report.accountLines(answers, run.grants, stack), "", ...report.unlistedLines(answers));
     print(...report.guardrailLines(violations, answers, stack));
     const notes = [...report.notesOn(stack), ...run.warnings];
-    for (const note of notes) print("", ...wrap(`Note: ${note}`, "  "));
+    for (const note of notes) print("", ...wrap(note, "Note: "));
 
     const failures = report.failuresOf(answers, violations, stack);
     const isRight = failures.length === 0;
     const verdict = isRight
       ? `${answers.length} of ${answers.length} tokens are granted to their service account only.`
       : `Not as it should be: ${failures.join("; ")}.`;
-    print("", ...wrap(verdict, "  ").map((line) => paint(isRight ? "green" : "red", line)));
+    print("", ...wrap(verdict).map((line) => paint(isRight ? "green" : "red", line)));
     print(
       "",
       paint("bold", "This was a simulation. It cannot know:"),
@@ -77,16 +75,10 @@ function checkGuardrails({ resources }: Run, file: string): Violation[] {
 }
 
 /** Returns an error that also says where the stack file has each problem that the program lists, and what it could not read. */
-function inStackFile(error: Error & { problems?: ListedProblem[] }, stack: StackFile): Error {
+function inStackFile(error: Error & { problems?: { path: Path; line: string }[] }, stack: StackFile): Error {
   const message = (error.problems ?? []).reduce((text, { path, line }) => {
     const position = stack.positionOf(path);
     return position ? text.replace(`\n  ${line}\n`, () => `\n  ${position}: ${line}\n`) : text;
   }, error.message);
   return new Error([message, ...(stack.environments.length > 0 ? report.notesOn(stack) : [])].join("\n"));
-}
-
-/** A problem of the settings, and its line in the message. */
-interface ListedProblem {
-  path: (string | number)[];
-  line: string;
 }

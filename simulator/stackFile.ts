@@ -85,23 +85,22 @@ export function readStackFile(directory: string, file: string): StackFile {
     throw new Error(`Pulumi.yaml sets ${others}, which npm start does not read. Move it to the stack files.`);
 
   const { content, lineOf } = readYaml(file);
-  const { config, environment } = Object(content);
+  const { config: given, environment } = Object(content);
+  const config = given ?? {};
   const positionAt = (path: Path) => `${basename(file)}:${lineOf(path)}`;
+  const fail = (path: Path, message: string) => {
+    throw new Error(`${positionAt(path)}: ${message}`);
+  };
   const ignored = Object.keys(Object(content)).find((key) => !STACK_FILE_KEYS.includes(key));
-  if (ignored !== undefined)
-    throw new Error(`${positionAt([ignored])}: Pulumi ignores ${ignored}. Settings belong below "config:".`);
-  if (!isObject(config ?? {})) throw new Error(`${positionAt(["config"])}: config must contain KEY: VALUE`);
+  if (ignored !== undefined) fail([ignored], `Pulumi ignores ${ignored}. Settings belong below "config:".`);
+  if (!isObject(config)) fail(["config"], "config must contain KEY: VALUE");
 
   /** The keys as the file has them. */
-  const keys = new Map<string, string>();
-  for (const key of Object.keys(config ?? {})) {
-    const setting = qualify(key, project);
-    const other = keys.get(setting);
-    if (other) {
-      const same = `${key} and ${other} are the same setting, and Pulumi picks one of them at random`;
-      throw new Error(`${positionAt(["config", key])}: ${same}. Remove one.`);
-    }
-    keys.set(setting, key);
+  const keys = new Map(Object.keys(config).map((key) => [qualify(key, project), key]));
+  for (const key of Object.keys(config)) {
+    const other = keys.get(qualify(key, project));
+    if (other === key) continue;
+    fail(["config", key], `${key} and ${other} are the same setting, of which Pulumi picks any. Remove one.`);
   }
   const settings = [...keys].map(([setting, key]): [string, unknown] => [setting, config[key]]);
   const secrets = settings.filter(([, value]) => JSON.stringify(value).includes('"secure":'));

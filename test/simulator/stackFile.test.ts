@@ -46,7 +46,7 @@ for (const [what, stackFile, message] of [
   [
     "a setting in two spellings, one of which is an older form",
     "config:\n  image: a\n  other: b\n  p:config:image: a",
-    "4: p:config:image and image are the same setting, ",
+    "2: image and p:config:image are the same setting, ",
   ],
   ["an account's ID that would become another number", "config:\n  key: 012", "2: Pulumi could read 012 as "],
   // Not the line, which can contain an encrypted value.
