@@ -85,28 +85,21 @@ const TEMPLATE = `config:
 
 test("finds the only stack of a project but an unchanged template, the sample, or asks which one", (t) => {
   const project = temporaryDirectory(t);
-  writeFileSync(join(project, "Pulumi.yaml"), "name: cluster-tokens\n");
-  writeFileSync(join(project, "Pulumi.dev.yaml"), TEMPLATE);
+  const write = (file: string, content: string) => writeFileSync(join(project, file), content);
+  write("Pulumi.dev.yaml", TEMPLATE);
   assert.equal(findStack(project), SAMPLE);
-  assert.equal(findStack(project, "dev"), join(project, "Pulumi.dev.yaml"));
   for (const changed of [
-    TEMPLATE.replace("sample-login", "alice"),
     TEMPLATE.replace("personal", "persnal"),
-    `${TEMPLATE}  runJob: true\n`,
     `${TEMPLATE}environment: [shared]\n`,
-    `${TEMPLATE}   invalid: [`,
+    "[",
   ]) {
-    writeFileSync(join(project, "Pulumi.dev.yaml"), changed);
+    write("Pulumi.dev.yaml", changed);
     assert.equal(findStack(project), join(project, "Pulumi.dev.yaml"), changed);
   }
-
-  writeFileSync(join(project, "Pulumi.prod.yaml"), "");
-  const list = "Stacks in this directory: dev, prod. To choose one: npm start -- --stack NAME";
-  assert.throws(() => findStack(project), { message: `This project has several stacks. ${list}` });
-  assert.throws(() => findStack(project, "staging"), {
-    message: `Pulumi.staging.yaml does not exist. ${list}`,
-  });
-  writeFileSync(join(project, "Pulumi.other.yml"), "");
-  const message = "Pulumi ignores Pulumi.other.yml. Rename it to Pulumi.other.yaml.";
-  assert.throws(() => findStack(project), { message });
+  write("Pulumi.prod.yaml", "");
+  assert.equal(findStack(project, "acme/prod"), join(project, "Pulumi.prod.yaml"));
+  assert.throws(() => findStack(project), /several stacks\. Stacks in this directory: dev, prod\. /);
+  assert.throws(() => findStack(project, "staging"), /^Error: Pulumi\.staging\.yaml does not exist\. /);
+  write("Pulumi.other.yml", "");
+  assert.throws(() => findStack(project), /Rename it to Pulumi\.other\.yaml\.$/);
 });
