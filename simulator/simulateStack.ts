@@ -74,11 +74,11 @@ function checkGuardrails({ resources }: Run, file: string): Violation[] {
   }
 }
 
-/** Returns an error that also says where the stack file has each problem that the program lists, and what it could not read. */
+/** Returns an error that also says where the stack file has each problem that the program lists, and what nothing reads. */
 function inStackFile(error: Error & { problems?: { path: Path; line: string }[] }, stack: StackFile): Error {
   const message = (error.problems ?? []).reduce((text, { path, line }) => {
     const position = stack.positionOf(path);
     return position ? text.replace(`\n  ${line}\n`, () => `\n  ${position}: ${line}\n`) : text;
   }, error.message);
-  return new Error([message, ...(stack.environments.length > 0 ? report.notesOn(stack) : [])].join("\n"));
+  return new Error([message, ...report.notesOn(stack)].join("\n"));
 }

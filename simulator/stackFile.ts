@@ -62,11 +62,10 @@ const TEMPLATE_ENTRY = {
 function isTemplate(file: string): boolean {
   try {
     const { config, environment } = Object(readYaml(file).content);
-    // Without the keys, which `pulumi new` sorts, and with the name of the project in front.
-    const values = new Set(Object.values(config));
-    return (
-      isDeepStrictEqual(values, new Set(["us-west-2", "sample-cluster", [TEMPLATE_ENTRY]])) && !environment
-    );
+    if (environment) return false;
+    // Without the keys: `pulumi new` sorts them, and puts the name of the project in front.
+    const template = new Set(["us-west-2", "sample-cluster", [TEMPLATE_ENTRY]]);
+    return isDeepStrictEqual(new Set(Object.values(config)), template);
   } catch {
     // An invalid file has been changed. Its error is reported when the stack is read.
     return false;
