@@ -2,7 +2,7 @@
 
 import { PolicyPack, type ResourceValidationPolicy, type StackValidationPolicy } from "@pulumi/policy";
 import { AnalyzerService } from "@pulumi/pulumi/proto/analyzer_grpc_pb";
-import { requireKnownNames } from "./configuration";
+import { requireValid } from "./configuration";
 import { policies } from "./index";
 import { ask, type Resource, type Rule } from "./rule";
 import type { Fields } from "./values";
@@ -30,7 +30,7 @@ function checkConfiguration(): void {
     request.getPolicyconfigMap = () => {
       const given: Fields = {};
       map.forEach((it, name) => void Object.assign(given, { [name]: it.getProperties()?.toJavaScript() }));
-      requireKnownNames(policies, given);
+      requireValid(policies, given);
       return map;
     };
     return request;

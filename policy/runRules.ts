@@ -1,6 +1,6 @@
 // Runs the guardrails on resources that are plain data, as the engine runs them on those of a preview.
 
-import { levelOf, requireKnownNames, settingsOf } from "./configuration";
+import { levelOf, requireValid, settingsOf } from "./configuration";
 import { policies } from "./index";
 import { ask, type Level, type Resource, type Rule } from "./rule";
 import type { Fields } from "./values";
@@ -20,10 +20,10 @@ export interface Violation {
  *
  * @param resources in the order of their registration.
  * @param configuration the content of a file for `--policy-pack-config`: for each guardrail, its settings or its level.
- * @throws Error if the configuration has a guardrail or a setting that does not exist.
+ * @throws Error that lists all problems of the configuration.
  */
 export function runRules(resources: Resource[], configuration: Fields = {}): Violation[] {
-  requireKnownNames(policies, configuration);
+  requireValid(policies, configuration);
   const violations = (rule: Rule, resource: Resource, program: Resource[]): Violation[] => {
     const level = levelOf(rule, configuration);
     if (level === "disabled") return [];

@@ -9,25 +9,22 @@ const USAGE = `Usage: npm start -- [--stack [ORGANIZATION/]NAME]
 Simulates the first \`pulumi up\` of a stack on this machine: which service account
 gets which access token. Nothing is created in AWS, Kubernetes, or Pulumi Cloud.
 
-  --stack   Stack to simulate, from Pulumi.NAME.yaml (default: the only stack file.
-            An unchanged Pulumi.dev.yaml does not count; without another one, a
-            sample is simulated)
+  --stack   Stack to simulate, from Pulumi.NAME.yaml. Default: the only one, or a
+            sample if Pulumi.dev.yaml is unchanged and the only one
   --help    Print this help
 
-Exit code: 0 if each service account gets its token, none without an entry does, and
-the guardrails of the policy pack hold; 1 if not; 2 if nothing could be simulated,
-such as for an invalid file.`;
+Exit code: 0 if everything is as it should be, 1 if not, 2 if nothing could be
+simulated, such as for an invalid file.`;
 
-/** @throws Error for an unknown option, and for one that npm has taken for its own. */
+/** @throws Error for invalid options, and for one that npm has taken for its own. */
 function readOptions(args: string[]) {
   if (process.env.npm_config_stack) {
     throw new Error('npm took --stack. Options of this command follow "--": npm start -- --stack NAME');
   }
   try {
     return parseArgs({ args, options: { stack: { type: "string" }, help: { type: "boolean" } } }).values;
-  } catch (error) {
-    const [reason] = (error as Error).message.split(". ");
-    throw new Error(`${reason}. To list the options: npm start -- --help`);
+  } catch {
+    throw new Error(`Invalid options: ${args.join(" ")}\n\n${USAGE}`);
   }
 }
 

@@ -2,8 +2,9 @@
 
 import { availableParallelism } from "node:os";
 import { text } from "node:stream/consumers";
+import type { ClusterIssuer } from "./issuer";
 import { runExchange } from "./pod";
-import { type ClusterIssuer, exchange, startServer } from "./pulumiCloud";
+import { type AuthPolicy, exchange, startServer } from "./pulumiCloud";
 import type { RegisteredAccount, Run } from "./runProgram";
 
 /** A service account that no entry has. */
@@ -12,77 +13,67 @@ export const UNLISTED = "unlisted-service-account";
 /** The exit code of the exchange script for a denied exchange: scripts/exchange-token.sh. */
 const DENIED = 77;
 
-/** What came of asking for a token: why it was denied, or what the exchange script printed when it failed. */
-export interface Answer {
-  result: "granted" | "denied" | "failed";
-  why: string[];
-}
-
-/** The answers for the token of one entry. */
+/** Why the token of an entry was denied; undefined if it was granted. */
 export interface Answers {
   account: RegisteredAccount;
-  own: Answer;
-  unlisted: Answer;
+  denial: string | undefined;
+  /** To the service account without an entry. */
+  unlistedDenial: string | undefined;
 }
 
 /**
- * Asks for the token of each entry, by the exchange script of its ConfigMap.
+ * Asks for the token of each entry, by the exchange script of its ConfigMap. A terminal shows how many have asked.
  *
  * @param cluster signs the ID tokens.
- * @param onProgress is called with the number of entries that have asked.
  * @returns the answers in the order of the entries.
+ * @throws Error with what an exchange script has printed that failed in another way.
  */
-export async function askForTokens(
-  { accounts, issuer }: Run,
-  cluster: ClusterIssuer,
-  onProgress: (asked: number) => void,
-): Promise<Answers[]> {
+export async function askForTokens({ accounts, issuers }: Run, cluster: ClusterIssuer): Promise<Answers[]> {
+  const registered = issuers.map(({ policies, ...issuer }) => {
+    return { ...issuer, keys: cluster.keys, policies: policies?.map(withKnownRules) };
+  });
   /** Why each ID token was denied; undefined if it was granted what it asked for. */
   const denials = new Map<string, string | undefined>();
   const { origin, close } = await startServer(async (request) => {
     const form = new URLSearchParams(await text(request));
-    const issuerOf = (organization: string, url = "") => {
-      return organization === issuer.organization && url === cluster.url
-        ? { ...issuer, ...cluster }
-        : undefined;
-    };
-    const { status, body, denial } = await exchange(form, issuerOf, { isAssumed: isOnlyKnownToCluster });
+    const { status, body, denial } = exchange(form, registered);
     denials.set(form.get("subject_token") ?? "", denial);
     return { status, body };
   });
 
-  async function ask(
-    { namespace, tokenAudience, files }: RegisteredAccount,
-    serviceAccount: string,
-  ): Promise<Answer> {
-    const token = await cluster.token({ namespace, serviceAccount }, String(tokenAudience));
+  async function ask({ id, namespace, tokenAudience, files }: RegisteredAccount, serviceAccount: string) {
+    const token = cluster.token({ namespace, serviceAccount }, String(tokenAudience));
     const { exitCode, log } = await runExchange(files, token, origin);
     const denial = denials.get(token);
-    if (exitCode === DENIED && denial) return { result: "denied", why: [denial] };
-    if (exitCode === 0 && denials.has(token) && !denial) return { result: "granted", why: [] };
-    return { result: "failed", why: log.map((line) => line.replaceAll(origin, "Pulumi Cloud")) };
+    const expected = denial === undefined ? 0 : DENIED;
+    if (denials.has(token) && exitCode === expected) return denial;
+    throw new Error(`The token exchange of ${id} failed. ${log.replaceAll(origin, "Pulumi Cloud")}`);
   }
 
   const answers: Answers[] = [];
-  const waiting = [...accounts.entries()];
+  let asked = 0;
+  const waiting = accounts.entries();
   async function askNext(): Promise<void> {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const [index, account] = next;
-      answers[index] = {
-        account,
-        own: await ask(account, account.name),
-        unlisted: await ask(account, UNLISTED),
-      };
-      onProgress(Object.keys(answers).length);
+    for (const [index, account] of waiting) {
+      const denial = await ask(account, account.name);
+      answers[index] = { account, denial, unlistedDenial: await ask(account, UNLISTED) };
+      asked += 1;
+      if (process.stderr.isTTY) process.stderr.write(`Asked for ${asked} of ${accounts.length} tokens\r`);
     }
   }
   // A few at a time: each runs bash and curl.
   const askers = Array.from({ length: availableParallelism() + 1 }, askNext);
   await Promise.all(askers).finally(close);
+  if (process.stderr.isTTY) process.stderr.write("\u001b[K");
   return answers;
 }
 
 /** Returns whether only a real cluster knows the value of a claim, so that a rule on it is assumed to be met. */
 export function isOnlyKnownToCluster(path: string): boolean {
   return /^(iss|kubernetes\.io\.(serviceaccount\.uid|(pod|node)\..*))$/.test(path.replaceAll('"', ""));
+}
+
+function withKnownRules(policy: AuthPolicy): AuthPolicy {
+  const known = Object.entries(policy.rules).filter(([path]) => !isOnlyKnownToCluster(path));
+  return { ...policy, rules: Object.fromEntries(known) };
 }

@@ -3,13 +3,13 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { Resource } from "../policy/rule";
 import type { Account } from "../settings/account";
-import type { AuthPolicy } from "./pulumiCloud";
+import type { RegisteredIssuer } from "./pulumiCloud";
 import type { StackFile } from "./stackFile";
 
 /** What the program has registered. */
 export interface Run {
   accounts: RegisteredAccount[];
-  issuer: { organization: string; maxExpirationSeconds: number; policies: AuthPolicy[] };
+  issuers: Omit<RegisteredIssuer, "keys">[];
   /** What each service account is granted, by its ID: an output of the stack. */
   grants: Record<string, string>;
   warnings: string[];
@@ -25,8 +25,6 @@ export interface RegisteredAccount extends Account {
   files: Record<string, string>;
 }
 
-type Created = Pick<pulumi.runtime.MockResourceArgs, "type" | "name" | "inputs"> & { outputs: object };
-
 /** What a stack has that does not set them. */
 export const ORGANIZATION = "acme";
 export const REGION = "us-west-2";
@@ -34,23 +32,35 @@ export const REGION = "us-west-2";
 /**
  * Runs the program as the first preview of a stack.
  *
- * @param cluster the AWS region and the OIDC issuer of the cluster.
+ * @param region of the cluster.
+ * @param issuerUrl of the cluster.
  * @throws the error of the program.
  */
-export async function runProgram(
-  { name: stack, project, config, secretKeys }: StackFile,
-  { region, issuerUrl }: { region: string; issuerUrl: string },
-): Promise<Run> {
+export async function runProgram(stack: StackFile, region: string, issuerUrl: string): Promise<Run> {
   // The emulated Pulumi Cloud needs no login, and that of this machine can be for another one.
   for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
   process.env.PULUMI_CREDENTIALS_PATH = __dirname;
 
-  const registered: Created[] = [];
-  await pulumi.runtime.setMocks(mocksOf(region, issuerUrl, registered), project, stack, true, ORGANIZATION);
-  pulumi.runtime.setAllConfig(config, secretKeys);
+  const registered: object[] = [];
   const ignored = new Map<string, string[]>();
-  const warnings: string[] = [];
+  const urnOf = (type: string, name: string) =>
+    `urn:pulumi:${stack.name}::${stack.project}::${type}::${name}`;
+  const { lookUp, outputsOf } = emulatedAws(region, issuerUrl);
+  const mocks: pulumi.runtime.Mocks = {
+    call: lookUp,
+    newResource({ type, name, inputs, id }) {
+      const urn = urnOf(type, name);
+      const outputs = outputsOf(type, name, inputs);
+      // What has an ID exists already, and is only read.
+      if (!id) registered.push({ urn, type, name, inputs, outputs, ignoreChanges: ignored.get(urn) });
+      return { id: id || name, state: outputs };
+    },
+  };
+  await pulumi.runtime.setMocks(mocks, stack.project, stack.name, true, ORGANIZATION);
+  pulumi.runtime.setAllConfig(stack.config, stack.secretKeys);
+
   let grants: Run["grants"] = {};
+  const warnings: string[] = [];
   const { warn } = console;
   // The SDK prints what the program warns of, with a prefix.
   console.warn = (text) => warnings.push(String(text).replace(/^warning: (\[runtime\] )?/, ""));
@@ -58,7 +68,7 @@ export async function runProgram(
     await pulumi.runtime.runInPulumiStack(async () => {
       // Mocks see no options of resources.
       pulumi.runtime.registerStackTransformation(({ type, name, opts }) => {
-        ignored.set(`${type}::${name}`, (opts as pulumi.CustomResourceOptions).ignoreChanges ?? []);
+        ignored.set(urnOf(type, name), (opts as pulumi.CustomResourceOptions).ignoreChanges ?? []);
         return undefined;
       });
       const outputs = await require("../index")();
@@ -72,28 +82,25 @@ export async function runProgram(
     console.warn = warn;
   }
 
-  const inputsOf = (type: string) => registered.filter((it) => it.type === type).map(({ inputs }) => inputs);
-  const [component] = inputsOf("eks-pulumi-oidc:index:PulumiCloudAccess");
-  const [issuer] = inputsOf("pulumiservice:index:OidcIssuer");
-  const configMaps = inputsOf("kubernetes:core/v1:ConfigMap").map(({ metadata, data }) => {
-    return [`${metadata.namespace}/${metadata.name}`, data] as const;
-  });
-  const filesOf = new Map<string, Record<string, string>>(configMaps);
-  const accounts = (component?.serviceAccounts ?? []).map((account: Account): RegisteredAccount => {
-    const id = `${account.namespace}/${account.name}`;
-    return { ...account, id, files: filesOf.get(`${id}-pulumi-token-exchange`) ?? {} };
-  });
-  const resources = registered.map((created) => {
-    const typeAndName = `${created.type}::${created.name}`;
-    const urn = `urn:pulumi:${stack}::${project}::${typeAndName}`;
-    return { ...created, urn, ignoreChanges: ignored.get(typeAndName) ?? [] };
-  });
   // Without what is undefined, as the engine sends them.
-  return { accounts, issuer, grants, warnings, resources: JSON.parse(JSON.stringify(resources)) };
+  const resources = JSON.parse(JSON.stringify(registered));
+  const inputsOf = (type: string) => {
+    return resources.filter((it: Resource) => it.type === type).map(({ inputs }: Resource) => inputs);
+  };
+  const [{ serviceAccounts }] = inputsOf("eks-pulumi-oidc:index:PulumiCloudAccess");
+  const files = new Map<string, Record<string, string>>();
+  for (const { metadata, data } of inputsOf("kubernetes:core/v1:ConfigMap")) {
+    files.set(`${metadata.namespace}/${metadata.name}`, data);
+  }
+  const accounts = serviceAccounts.map((account: Account): RegisteredAccount => {
+    const id = `${account.namespace}/${account.name}`;
+    return { ...account, id, files: files.get(`${id}-pulumi-token-exchange`) ?? {} };
+  });
+  return { accounts, issuers: inputsOf("pulumiservice:index:OidcIssuer"), grants, warnings, resources };
 }
 
-/** Returns an AWS account with the cluster, and one store for every kind of resource. */
-function mocksOf(region: string, issuer: string, registered: Created[]): pulumi.runtime.Mocks {
+/** Returns how an AWS account with the cluster answers the program. */
+function emulatedAws(region: string, issuer: string) {
   const iam = "arn:aws:iam::123456789012";
   const oidcProvider = { arn: `${iam}:oidc-provider/${issuer.replace("https://", "")}` };
   const certificateAuthority = { data: "YQ==" };
@@ -108,26 +115,12 @@ function mocksOf(region: string, issuer: string, registered: Created[]): pulumi.
     certificateAuthorities: [certificateAuthority],
     certificateAuthority,
   };
-  const answers: Record<string, object> = {
-    "aws:eks/getCluster:getCluster": cluster,
-    "aws:index/getRegion:getRegion": { region },
-    "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": oidcProvider,
+  // The program looks up the cluster, its region, and its IAM OIDC provider.
+  const lookUp = ({ token }: { token: string }) => (token.includes("OpenIdConnect") ? oidcProvider : cluster);
+  const outputsOf = (type: string, name: string, inputs: Record<string, unknown>) => {
+    const { arn } = type.includes("OpenIdConnect") ? oidcProvider : { arn: `${iam}:role/${name}` };
+    // The last three are those of a new cluster, and of a Stash.
+    return { name, arn, eksCluster: cluster, oidcProviderUrl: issuer, output: inputs.input, ...inputs };
   };
-  return {
-    call: ({ token }) => answers[token] ?? {},
-    newResource({ type, name, inputs, id }) {
-      // What the program reads of a role, of a Stash, of a new cluster, and of its IAM OIDC provider.
-      const read = {
-        name,
-        arn: `${iam}:role/${name}`,
-        output: inputs.input,
-        eksCluster: cluster,
-        oidcProviderUrl: issuer,
-      };
-      const outputs = { ...read, ...(type.endsWith(":OpenIdConnectProvider") && oidcProvider), ...inputs };
-      // What has an ID exists already, and is only read.
-      if (!id) registered.push({ type, name, inputs, outputs });
-      return { id: id || name, state: outputs };
-    },
-  };
+  return { lookUp, outputsOf };
 }

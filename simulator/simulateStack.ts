@@ -1,16 +1,17 @@
 // The simulation of one stack.
 
-import { existsSync } from "node:fs";
-import { runRules } from "../policy/runRules";
+import { existsSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
+import { runRules, type Violation } from "../policy/runRules";
 import { visible } from "../settings/problems";
 import { askForTokens } from "./exchanges";
-import { createIssuer, eksIssuerUrl } from "./pulumiCloud";
-import { accountLines, guardrailLines, notesOn, paint, unknownLines, unlistedLines, wrap } from "./report";
-import { REGION, runProgram } from "./runProgram";
-import { findStack, readStackFile, readYaml, SAMPLE, type StackFile } from "./stackFile";
+import { createIssuer, eksIssuerUrl } from "./issuer";
+import * as report from "./report";
+import { REGION, type Run, runProgram } from "./runProgram";
+import { findStack, readStackFile, SAMPLE, type StackFile } from "./stackFile";
+import type { Path } from "./yaml";
 
-const SAMPLE_NOTE =
-  "Its settings are in simulator/sample.yaml. To simulate your own stack, edit Pulumi.dev.yaml or add another stack file.";
+const { paint, wrap } = report;
 
 /**
  * Simulates a stack, and prints the result or, as an error, why there is none. Does not throw.
@@ -28,32 +29,33 @@ export async function simulateStack(
   try {
     const file = findStack(directory, name);
     const stack = readStackFile(directory, file);
-    const which = file === SAMPLE ? "the sample stack" : `stack ${visible(stack.name)}`;
+    const which = file === SAMPLE ? "simulator/sample.yaml" : `stack ${visible(stack.name)}`;
     print(paint("bold", `Simulation of ${which}: nothing is created outside this machine.`));
-    if (file === SAMPLE) print(...wrap(SAMPLE_NOTE));
+    if (file === SAMPLE) print("To simulate your own stack, edit Pulumi.dev.yaml or add another stack file.");
 
     const region = stack.config["aws:region"] || REGION;
-    const cluster = await createIssuer(eksIssuerUrl(region));
-    const run = await runProgram(stack, { region, issuerUrl: cluster.url }).catch((error) => {
+    const cluster = createIssuer(eksIssuerUrl(region));
+    const run = await runProgram(stack, region, cluster.url).catch((error) => {
       throw inStackFile(error, stack);
     });
-    const answers = await askForTokens(run, cluster, progressOf(run.accounts.length));
-    const configuration = file.replace(/\.yaml$/, ".policy.json");
-    // JSON is YAML.
-    const configured = existsSync(configuration) ? Object(readYaml(configuration).content) : {};
-    const violations = runRules(run.resources, configured);
-    print("", ...accountLines(answers, run.grants, stack), "", ...unlistedLines(answers));
-    print(...guardrailLines(violations));
-    for (const note of [...notesOn(stack), ...run.warnings]) print("", ...wrap(`Note: ${note}`, "  "));
+    const answers = await askForTokens(run, cluster);
+    const violations = checkGuardrails(run, file.replace(/yaml$/, "policy.json"));
+    print("", ...report.accountLines(answers, run.grants, stack), "", ...report.unlistedLines(answers));
+    print(...report.guardrailLines(violations, answers, stack));
+    const notes = [...report.notesOn(stack), ...run.warnings];
+    for (const note of notes) print("", ...wrap(note, "Note: "));
 
-    const right = answers.filter(
-      ({ own, unlisted }) => own.result === "granted" && unlisted.result === "denied",
+    const failures = report.failuresOf(answers, violations, stack);
+    const isRight = failures.length === 0;
+    const verdict = isRight
+      ? `${answers.length} of ${answers.length} tokens are granted to their service account only.`
+      : `Not as it should be: ${failures.join("; ")}.`;
+    print("", ...wrap(verdict).map((line) => paint(isRight ? "green" : "red", line)));
+    print(
+      "",
+      paint("bold", "This was a simulation. It cannot know:"),
+      ...report.unknownLines(answers, stack),
     );
-    const isBroken = violations.some(({ level }) => level === "mandatory");
-    const isRight = right.length === answers.length && !isBroken;
-    const verdict = `${right.length} of ${answers.length} tokens are granted to their service account only.`;
-    print("", paint(isRight ? "green" : "red", isRight ? verdict : `Not as the settings say: ${verdict}`));
-    print("", paint("bold", "This was a simulation. It cannot know:"), ...unknownLines(answers));
     return isRight ? 0 : 1;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -62,25 +64,21 @@ export async function simulateStack(
   }
 }
 
-/** Returns an error that also says where the stack file has each problem that the program lists, and what it could not read. */
-function inStackFile(error: Error & { problems?: ListedProblem[] }, stack: StackFile): Error {
+/** Returns what breaks a guardrail. @param file the configuration of the policy pack, which can be missing. */
+function checkGuardrails({ resources }: Run, file: string): Violation[] {
+  if (!existsSync(file)) return runRules(resources);
+  try {
+    return runRules(resources, JSON.parse(readFileSync(file, "utf8")));
+  } catch (error) {
+    throw new Error(`${basename(file)}: ${(error as Error).message}`);
+  }
+}
+
+/** Returns an error that also says where the stack file has each problem that the program lists, and what nothing reads. */
+function inStackFile(error: Error & { problems?: { path: Path; line: string }[] }, stack: StackFile): Error {
   const message = (error.problems ?? []).reduce((text, { path, line }) => {
     const position = stack.positionOf(path);
     return position ? text.replace(`\n  ${line}\n`, () => `\n  ${position}: ${line}\n`) : text;
   }, error.message);
-  return new Error([message, ...(stack.environments.length > 0 ? notesOn(stack) : [])].join("\n"));
-}
-
-/** A problem of the settings, and its line in the message. */
-interface ListedProblem {
-  path: (string | number)[];
-  line: string;
-}
-
-/** Returns a function that shows on a terminal how many of so many service accounts have asked. */
-function progressOf(total: number): (asked: number) => void {
-  return (asked) => {
-    if (!process.stderr.isTTY) return;
-    process.stderr.write(asked < total ? `\rAsked for ${asked} of ${total} tokens` : "\r\u001b[K");
-  };
+  return new Error([message, ...report.notesOn(stack)].join("\n"));
 }

@@ -1,10 +1,10 @@
 // The stack to simulate, with its configuration as the engine passes it to the program.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, type Scalar, visit } from "yaml";
 import { isObject } from "../kubernetes/plainObject";
+import { type Path, readYaml } from "./yaml";
 
 export interface StackFile {
   /** Of the stack. */
@@ -19,9 +19,6 @@ export interface StackFile {
   /** Returns where a setting is, such as `Pulumi.prod.yaml:21`, as far as the file has its path; undefined if it has nothing of it. */
   positionOf(path: Path): string | undefined;
 }
-
-/** The keys and indexes that lead to a setting. */
-type Path = (string | number)[];
 
 /** The stack of a project without one. It is not named `Pulumi.NAME.yaml`: a stack that `pulumi new` creates would keep its settings. */
 export const SAMPLE = join(__dirname, "sample.yaml");
@@ -44,31 +41,31 @@ export function findStack(directory: string, name?: string): string {
   const pathOf = (stack: string) => join(directory, `Pulumi.${stack}.yaml`);
   const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: npm start -- --stack NAME`;
   const named = name?.split("/").at(-1);
-  const [found, ...others] = named
-    ? [named]
-    : stacks.filter((stack) => !isTemplate(directory, pathOf(stack)));
+  const own = () => stacks.filter((stack) => !isTemplate(pathOf(stack)));
+  const [found, ...others] = named ? [named] : own();
   if (found === undefined) return SAMPLE;
   if (others.length > 0) throw new Error(`This project has several stacks. ${list}`);
   if (!stacks.includes(found)) throw new Error(`Pulumi.${found}.yaml does not exist. ${list}`);
   return pathOf(found);
 }
 
-/** The entry that `Pulumi.dev.yaml` has in every clone. */
+/** The login of `Pulumi.dev.yaml` in every clone, with which an update stops: config.ts. */
+export const TEMPLATE_LOGIN = "sample-login";
+
 const TEMPLATE_ENTRY = {
   namespace: "default",
   name: "pulumi-service-account",
   tokenType: "personal",
-  userLogin: "sample-login",
+  userLogin: TEMPLATE_LOGIN,
 };
 
-/** Returns whether a stack file has the settings that `Pulumi.dev.yaml` has in every clone, and no others. */
-function isTemplate(directory: string, file: string): boolean {
+function isTemplate(file: string): boolean {
   try {
-    const { project, config, environments } = readStackFile(directory, file);
-    const { [`${project}:serviceAccounts`]: entries = "", ...others } = config;
-    const expected = { "aws:region": "us-west-2", [`${project}:clusterName`]: "sample-cluster" };
-    // Values, since `pulumi new` sorts the keys of an entry.
-    return isDeepStrictEqual([others, JSON.parse(entries), environments], [expected, [TEMPLATE_ENTRY], []]);
+    const { config, environment } = Object(readYaml(file).content);
+    if (environment) return false;
+    // Without the keys: `pulumi new` sorts them, and puts the name of the project in front.
+    const template = new Set(["us-west-2", "sample-cluster", [TEMPLATE_ENTRY]]);
+    return isDeepStrictEqual(new Set(Object.values(config)), template);
   } catch {
     // An invalid file has been changed. Its error is reported when the stack is read.
     return false;
@@ -81,44 +78,42 @@ const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedk
 /** Reads a stack file. @throws Error with the line, and what to do, if it is missing or invalid. */
 export function readStackFile(directory: string, file: string): StackFile {
   const { name: project, config: ofProject } = Object(readYaml(join(directory, "Pulumi.yaml")).content);
-  if (typeof project !== "string")
-    throw new Error("Pulumi.yaml is invalid: it must contain the project's name");
   // `pulumi new` adds the stack's tags.
   const others = Object.keys(Object(ofProject)).filter((key) => !key.startsWith("pulumi:"));
   if (others.length > 0)
     throw new Error(`Pulumi.yaml sets ${others}, which npm start does not read. Move it to the stack files.`);
-  const { content, lineOf } = readYaml(file);
-  const fail = (message: string) => {
-    throw new Error(`${basename(file)} is invalid: ${message}`);
-  };
-  const given = content ?? {};
-  const { config, environment } = Object(given);
-  if (!isObject(given) || !isObject(config ?? {})) fail("config must contain KEY: VALUE");
-  const ignored = Object.keys(given).find((key) => !STACK_FILE_KEYS.includes(key));
-  if (ignored !== undefined) fail(`Pulumi ignores ${ignored} here. Settings belong under "config:".`);
 
-  const settings = new Map<string, { key: string; value: unknown }>();
-  for (const [key, value] of Object.entries<unknown>(config ?? {})) {
-    const setting = qualify(key, project);
-    const other = settings.get(setting);
-    if (other) {
-      const spellings = [other.key, key].map((it) => `${it} (line ${lineOf([it])})`).join(" and ");
-      fail(`${spellings} are the same setting, and Pulumi picks one of them at random. Remove one.`);
-    }
-    settings.set(setting, { key, value });
+  const { content, lineOf } = readYaml(file);
+  const { config: given, environment } = Object(content);
+  const config = given ?? {};
+  const positionAt = (path: Path) => `${basename(file)}:${lineOf(path)}`;
+  const fail = (path: Path, message: string) => {
+    throw new Error(`${positionAt(path)}: ${message}`);
+  };
+  const ignored = Object.keys(Object(content)).find((key) => !STACK_FILE_KEYS.includes(key));
+  if (ignored !== undefined) fail([ignored], `Pulumi ignores ${ignored}. Settings belong below "config:".`);
+  if (!isObject(config)) fail(["config"], "config must contain KEY: VALUE");
+
+  /** The keys as the file has them. */
+  const keys = new Map(Object.keys(config).map((key) => [qualify(key, project), key]));
+  for (const key of Object.keys(config)) {
+    const other = keys.get(qualify(key, project));
+    if (other === key) continue;
+    fail(["config", key], `${key} and ${other} are the same setting, of which Pulumi picks any. Remove one.`);
   }
-  const all = [...settings];
+  const settings = [...keys].map(([setting, key]): [string, unknown] => [setting, config[key]]);
+  const secrets = settings.filter(([, value]) => JSON.stringify(value).includes('"secure":'));
   // A list of names, which can be keys with options, or an environment with `imports`.
-  const imports = isObject(environment) ? environment.imports : environment;
+  const imports = [(isObject(environment) ? environment.imports : environment) ?? []].flat();
   return {
     name: basename(file, ".yaml").replace("Pulumi.", ""),
     project,
-    config: Object.fromEntries(all.map(([setting, { value }]) => [setting, asSetting(value)])),
-    secretKeys: all.flatMap(([key, { value }]) => (JSON.stringify(value).includes('"secure":') ? [key] : [])),
-    environments: [imports ?? []].flat().flatMap((it) => (isObject(it) ? Object.keys(it) : String(it))),
-    positionOf([first, ...others]) {
-      const key = settings.get(qualify(String(first), project))?.key;
-      return key === undefined ? undefined : `${basename(file)}:${lineOf([key, ...others])}`;
+    config: Object.fromEntries(settings.map(([setting, value]) => [setting, asSetting(value)])),
+    secretKeys: secrets.map(([setting]) => setting),
+    environments: imports.flatMap((it) => (isObject(it) ? Object.keys(it) : String(it))),
+    positionOf([first, ...inside]) {
+      const key = keys.get(qualify(String(first), project));
+      return key === undefined ? undefined : positionAt(["config", key, ...inside]);
     },
   };
 }
@@ -138,52 +133,4 @@ function asSetting(value: unknown): string {
   const plain: unknown = JSON.parse(JSON.stringify(value, withoutSecrets));
   if (plain === null) return "";
   return typeof plain === "object" ? JSON.stringify(plain) : String(plain);
-}
-
-/** @throws Error for a missing file, invalid YAML, and a value that Pulumi could read as another one. */
-export function readYaml(path: string): { content: unknown; lineOf(path: Path): number } {
-  const text = readFileSync(path, "utf8");
-  const lineCounter = new LineCounter();
-  // Merge keys as in Pulumi. Pretty errors would repeat the line, which can contain an encrypted value.
-  const document = parseDocument(text, { schema: "core", merge: true, lineCounter, prettyErrors: false });
-  const fail = (position: number, message: string) => {
-    throw new Error(`${basename(path)}:${lineCounter.linePos(position).line}: ${message}`);
-  };
-  for (const { pos, message } of document.errors) {
-    const isShifted = /^ *- /.test(text.slice(pos[0]));
-    fail(pos[0], isShifted ? 'this "- " is not aligned with the list that it belongs to' : message);
-  }
-  visit(document, {
-    Scalar(_key, node) {
-      if (!isReadDifferently(node)) return;
-      fail(
-        node.range?.[0] ?? 0,
-        `Pulumi could read ${node.source} as another value. Quote it, or write a plain number.`,
-      );
-    },
-  });
-  return {
-    content: document.toJS(),
-    lineOf: (steps) => lineCounter.linePos(positionIn(document, ["config", ...steps])).line,
-  };
-}
-
-/** Returns the position of the last step of a path that a document has. */
-function positionIn(document: Document, path: Path): number {
-  const parent = document.getIn(path.slice(0, -1), true);
-  const pair =
-    isMap(parent) && parent.items.find(({ key }) => isScalar(key) && String(key.value) === path.at(-1));
-  const node = pair ? pair.key : document.getIn(path, true);
-  if (isNode(node)) return node.range?.[0] ?? 0;
-  return path.length > 1 ? positionIn(document, path.slice(0, -1)) : 0;
-}
-
-/**
- * Returns whether Pulumi could read a scalar as another value, such as an account's ID with a leading zero: a date, or a number that
- * JavaScript would write differently. Go's yaml.v3 also reads those of YAML 1.1.
- */
-function isReadDifferently({ type, source = "", value }: Scalar): boolean {
-  if (type !== "PLAIN" || !/\d/.test(source)) return false;
-  const isNumber = !Number.isNaN(Number(source.replaceAll("_", "").replace(/^[-+]/, "")));
-  return isNumber ? typeof value !== "number" || String(value) !== source : /^\d{4}-\d\d?-\d/.test(source);
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { eksIssuerUrl } from "../../simulator/pulumiCloud";
+import { eksIssuerUrl } from "../../simulator/issuer";
 import { changes, failed, resourcesOf, succeeded } from "../environment/engineOutcome";
 import { emptyStack, type Stack } from "../environment/engineStack";
 import { missingCli, type Outcome } from "../environment/pulumiCli";

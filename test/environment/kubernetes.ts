@@ -2,10 +2,9 @@
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
-import type { PodRun } from "../../simulator/pod";
-import type { ClusterIssuer } from "../../simulator/pulumiCloud";
+import type { ClusterIssuer } from "../../simulator/issuer";
 import { type Emulator, type Resource, type ResourceKind, storedKind, Unready } from "./emulator";
-import type { PodOptions } from "./podSpec";
+import type { PodOptions, PodRun } from "./podSpec";
 
 type Job = types.output.batch.v1.Job;
 type ConfigMap = types.output.core.v1.ConfigMap;
@@ -99,7 +98,7 @@ export function startKubernetes(options: KubernetesOptions): Emulator {
     if (!exists) return fail(`error looking up service account ${account}: not found`);
 
     const pod = podName(jobName);
-    const identity = { namespace, serviceAccount: spec.serviceAccountName, pod };
+    const identity = { namespace, serviceAccount: spec.serviceAccountName };
     const { exitCode, log } = await runPod({
       spec,
       idToken: (audience, expiresIn) => issuer.token(identity, audience, expiresIn),

@@ -3,24 +3,18 @@
 // Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed":
 // simulator/README.md.
 
+import type { KeyObject } from "node:crypto";
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { JWTVerifyGetKey } from "jose";
-import {
-  type AuthPolicy,
-  type DecideOptions,
-  exchange,
-  type Reply,
-  startServer,
-  type TokenRequest,
-} from "../../simulator/pulumiCloud";
+import { AUDIENCE_RULE } from "../../settings/tokenTypes";
+import { type AuthPolicy, exchange, type Reply, startServer } from "../../simulator/pulumiCloud";
 import type { ResourceKind } from "./emulator";
 
-export interface PulumiCloudOptions extends DecideOptions {
+export interface PulumiCloudOptions {
   /** Returns the keys of an issuer that is registered. @throws Error if the issuer does not publish any. */
-  keysOf: (issuerUrl: string) => Promise<JWTVerifyGetKey>;
+  keysOf: (issuerUrl: string) => Promise<KeyObject[]>;
   /**
    * Returns the thumbprint of the certificate that an issuer presents now: SHA-256, in lowercase hex. By default, thumbprints are not
    * compared.
@@ -30,6 +24,8 @@ export interface PulumiCloudOptions extends DecideOptions {
   answer?: (endpoint: string) => object | undefined;
   /** How long the registration of an issuer takes; by default 50. */
   registrationMilliseconds?: number;
+  /** Whether a rule matches a list, such as `aud`, if it matches one element; by default true. Assumed. */
+  matchesLists?: boolean;
   /** Whether an update compares thumbprints with the issuer's certificate, too. Assumed: only a registration does. */
   updatesCompareThumbprints?: boolean;
 }
@@ -73,28 +69,26 @@ export interface PulumiCloud {
 /** Starts Pulumi Cloud. */
 export async function startPulumiCloud(options: PulumiCloudOptions): Promise<PulumiCloud> {
   const { answer = () => undefined, registrationMilliseconds = 50, updatesCompareThumbprints } = options;
-  const { keysOf, thumbprintOf } = options;
+  const { keysOf, thumbprintOf, matchesLists = true } = options;
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
-  const keySets = new Map<string, JWTVerifyGetKey>();
-  const accessTokens = new Map<string, TokenRequest>();
+  const keySets = new Map<string, KeyObject[]>();
+  const accessTokens = new Map<string, Owner>();
   const exchanges: PulumiCloud["exchanges"] = [];
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
 
-  /** Returns the issuer that an organization has registered, with its keys. */
-  function issuerOf(organization: string, url?: string) {
-    const [id = "", issuer] = find(organization, url) ?? [];
-    const keys = keySets.get(id);
-    return issuer && keys && { ...issuer, keys };
-  }
-
-  async function exchangeToken(form: URLSearchParams): Promise<Reply> {
-    const { status, body, denial, granted } = await exchange(form, issuerOf, options);
-    if (granted) accessTokens.set(granted.accessToken, granted);
-    const { tokenType, scope } = granted ?? {};
+  function exchangeToken(form: URLSearchParams): Reply {
+    const canMatch = ({ rules }: AuthPolicy) => matchesLists || !(AUDIENCE_RULE in rules);
+    const registered = [...issuers].map(([id, issuer]) => {
+      return { ...issuer, keys: keySets.get(id) ?? [], policies: issuer.policies?.filter(canMatch) };
+    });
+    const { status, body = {}, denial } = exchange(form, registered);
+    const owner = ownerOf(form);
+    if ("access_token" in body) accessTokens.set(String(body.access_token), owner);
+    const { tokenType, scope } = owner;
     exchanges.push({ status, reason: denial ?? `${tokenType} token${scope && `, scope ${scope}`}` });
-    return { status, body: body ?? {} };
+    return { status, body };
   }
 
   async function reply(request: IncomingMessage): Promise<Reply> {
@@ -176,13 +170,25 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   return cloud;
 }
 
+/** Whose an access token is. */
+type Owner = ReturnType<typeof ownerOf>;
+
+function ownerOf(form: URLSearchParams) {
+  const lastPart = (name: string) => form.get(name)?.split(":").at(-1) ?? "";
+  return {
+    organization: lastPart("audience"),
+    tokenType: lastPart("requested_token_type"),
+    scope: form.get("scope") ?? "",
+  };
+}
+
 // What the CLI reads of an account: pulumi/pulumi, pkg/backend/httpstate/client/client.go (serviceUser).
-function userOf(token: TokenRequest): object {
+function userOf(token: Owner): object {
   return { githubLogin: loginOf(token), organizations: [{ githubLogin: token.organization }] };
 }
 
 /** Returns what `pulumi whoami` prints for a token, as its help documents: pkg/cmd/pulumi/whoami/whoami.go in pulumi/pulumi. */
-function loginOf({ organization, tokenType, scope }: TokenRequest): string {
+function loginOf({ organization, tokenType, scope }: Owner): string {
   const [, owner = ""] = scope.split(":");
   switch (tokenType) {
     case "personal":

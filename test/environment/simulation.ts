@@ -1,6 +1,6 @@
 // The simulation: the emulated AWS account, its EKS cluster and issuer, and Pulumi Cloud.
 
-import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "../../simulator/pulumiCloud";
+import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "../../simulator/issuer";
 import { type AwsOptions, startAws } from "./aws";
 import type { Emulator } from "./emulator";
 import { type KubernetesOptions, startKubernetes } from "./kubernetes";
@@ -30,7 +30,7 @@ export interface Simulation {
 
 /** Starts a simulation in which nothing of the stack exists. Its server listens only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const issuer = await createIssuer(options.issuerUrl ?? eksIssuerUrl(options.region));
+  const issuer = createIssuer(options.issuerUrl ?? eksIssuerUrl(options.region));
   const pulumiCloud = await startPulumiCloud({ ...options, keysOf: async () => issuer.keys });
   const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({

@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { createLocalJWKSet } from "jose";
 import type { AuthPolicy } from "../../simulator/pulumiCloud";
 import { serveCloudApi } from "../environment/cloudApi";
 import { failed, succeeded } from "../environment/engineOutcome";
@@ -59,8 +58,7 @@ describe("end-team.sh", { skip: missingCli || missingJq }, () => {
 
 /** Starts an emulated Pulumi Cloud with these issuers of the organization acme, by their names. */
 async function newCloud(t: TestContext, issuers: Record<string, AuthPolicy[]>) {
-  const keysOf = async () => createLocalJWKSet({ keys: [] });
-  const cloud = await startPulumiCloud({ keysOf, registrationMilliseconds: 0 });
+  const cloud = await startPulumiCloud({ keysOf: async () => [], registrationMilliseconds: 0 });
   const api = await serveCloudApi(cloud);
   t.after(() => Promise.all([api.close(), cloud.close()]));
   for (const [name, policies] of Object.entries(issuers)) {
