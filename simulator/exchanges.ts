@@ -1,25 +1,19 @@
 // Who is granted a token: each service account of the stack asks for its own, and so does one of the same namespace without an entry.
 
-import { availableParallelism } from "node:os";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { text } from "node:stream/consumers";
-import type { ClusterIssuer } from "./issuer";
-import { runExchange } from "./pod";
-import { type AuthPolicy, exchange, startServer } from "./pulumiCloud";
+import { type AuthPolicy, type ClusterIssuer, exchange, startServer } from "./pulumiCloud";
 import type { RegisteredAccount, Run } from "./runProgram";
 
 /** A service account that no entry has. */
 export const UNLISTED = "unlisted-service-account";
 
-/** The exit code of the exchange script for a denied exchange: scripts/exchange-token.sh. */
-const DENIED = 77;
-
-/** Why the token of an entry was denied; undefined if it was granted. */
-export interface Answers {
-  account: RegisteredAccount;
-  denial: string | undefined;
-  /** To the service account without an entry. */
-  unlistedDenial: string | undefined;
-}
+/** Why the token of an entry was denied to its service account, and to one without an entry; undefined if it was granted. */
+export type Answers = { account: RegisteredAccount; denial?: string; unlistedDenial?: string };
 
 /**
  * Asks for the token of each entry, by the exchange script of its ConfigMap. A terminal shows how many have asked.
@@ -36,35 +30,33 @@ export async function askForTokens({ accounts, issuers }: Run, cluster: ClusterI
   const denials = new Map<string, string | undefined>();
   const { origin, close } = await startServer(async (request) => {
     const form = new URLSearchParams(await text(request));
-    const { status, body, denial } = exchange(form, registered);
+    const { status, body, denial } = await exchange(form, registered);
     denials.set(form.get("subject_token") ?? "", denial);
     return { status, body };
   });
 
   async function ask({ id, namespace, tokenAudience, files }: RegisteredAccount, serviceAccount: string) {
-    const token = cluster.token({ namespace, serviceAccount }, String(tokenAudience));
-    const { exitCode, log } = await runExchange(files, token, origin);
+    const token = await cluster.token({ namespace, serviceAccount }, String(tokenAudience));
+    const failure = await runExchange({ ...files, token, apiUrl: origin });
     const denial = denials.get(token);
-    const expected = denial === undefined ? 0 : DENIED;
-    if (denials.has(token) && exitCode === expected) return denial;
-    throw new Error(`The token exchange of ${id} failed. ${log.replaceAll(origin, "Pulumi Cloud")}`);
+    if (failure === undefined || denial !== undefined) return denial;
+    throw new Error(`The token exchange of ${id} failed. ${failure.replaceAll(origin, "Pulumi Cloud")}`);
   }
 
   const answers: Answers[] = [];
-  let asked = 0;
   const waiting = accounts.entries();
   async function askNext(): Promise<void> {
     for (const [index, account] of waiting) {
       const denial = await ask(account, account.name);
       answers[index] = { account, denial, unlistedDenial: await ask(account, UNLISTED) };
-      asked += 1;
-      if (process.stderr.isTTY) process.stderr.write(`Asked for ${asked} of ${accounts.length} tokens\r`);
+      const asked = Object.keys(answers).length;
+      const progress = asked < accounts.length ? `Asked for ${asked} of ${accounts.length} tokens` : "";
+      if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${progress}`);
     }
   }
   // A few at a time: each runs bash and curl.
   const askers = Array.from({ length: availableParallelism() + 1 }, askNext);
   await Promise.all(askers).finally(close);
-  if (process.stderr.isTTY) process.stderr.write("\u001b[K");
   return answers;
 }
 
@@ -76,4 +68,35 @@ export function isOnlyKnownToCluster(path: string): boolean {
 function withKnownRules(policy: AuthPolicy): AuthPolicy {
   const known = Object.entries(policy.rules).filter(([path]) => !isOnlyKnownToCluster(path));
   return { ...policy, rules: Object.fromEntries(known) };
+}
+
+const VOLUMES = mkdtempSync(join(tmpdir(), "volumes-"));
+const running = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const { exitCode, pid } of running) if (exitCode === null) process.kill(-Number(pid), "SIGKILL");
+  rmSync(VOLUMES, { recursive: true, force: true, maxRetries: 3 });
+});
+
+/**
+ * Runs the exchange script around the command `true`, with these files in a directory that replaces the volume. Returns what it
+ * prints if it fails.
+ *
+ * Anyone who reviews a change of a stack file runs `npm start`: nothing that the file says may become a command, a variable, or a
+ * path on this machine.
+ */
+async function runExchange(files: Record<string, string>): Promise<string | undefined> {
+  const volume = mkdtempSync(join(VOLUMES, "volume-"));
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(volume, basename(name)), content);
+  // By bash, since the temporary directory can have the mount option noexec.
+  const child = spawn("bash", [join(volume, "exchange-token.sh"), "true"], {
+    cwd: volume,
+    env: { PATH: process.env.PATH },
+    // A process group, which ends as a whole.
+    detached: true,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  running.add(child);
+  const [[exitCode], log] = await Promise.all([once(child, "close"), text(child.stderr)]);
+  running.delete(child);
+  return exitCode === 0 ? undefined : log;
 }

@@ -7,7 +7,7 @@ import type { Violation } from "../policy/runRules";
 import { visible } from "../settings/problems";
 import { type Answers, isOnlyKnownToCluster, UNLISTED } from "./exchanges";
 import { ORGANIZATION, REGION, type RegisteredAccount } from "./runProgram";
-import { type StackFile, TEMPLATE_LOGIN } from "./stackFile";
+import type { StackFile } from "./stackFile";
 
 /** Returns text with a style, if standard output is a terminal that has styles. */
 export function paint(style: "bold" | "green" | "red", text: string): string {
@@ -15,27 +15,30 @@ export function paint(style: "bold" | "green" | "red", text: string): string {
 }
 
 /** Returns text in lines of 80 columns, the first one behind a prefix, the others behind spaces. Longer words stay whole. */
-export function wrap(text: string, prefix = ""): string[] {
+function wrap(text: string, prefix = ""): string[] {
   const line = new RegExp(`(.{1,${80 - prefix.length}}|\\S+)(?= |$)`, "g");
   const lines = visible(text).match(line) ?? [""];
   return lines.map((it, index) => (index === 0 ? prefix : " ".repeat(prefix.length)) + it.trimStart());
 }
 
+function textsThatApply(texts: [applies: unknown, text: string][]): string[] {
+  return texts.flatMap(([applies, text]) => (applies ? text : []));
+}
+
 /** Returns a row for each service account: whether it is granted its token, what that is, and what is wrong. */
 export function accountLines(answers: Answers[], grants: Record<string, string>, { positionOf }: StackFile) {
   const width = Math.min(40, Math.max(15, ...answers.map(({ account }) => account.id.length)));
-  const row = (id: string, result: string, text: string) => {
-    return wrap(text, `${id.padEnd(width)}  ${result.padEnd(7)}  `);
-  };
+  const columns = (id: string, result: string) => `${id.padEnd(width)}  ${result.padEnd(7)}  `;
   const rows = answers.flatMap(({ account: { id, namespace }, denial, unlistedDenial }, index) => {
-    const wrong: string[] = [];
-    if (denial !== undefined) wrong.push(`${positionOf(["serviceAccounts", index])}: ${denial}`);
-    if (unlistedDenial === undefined) wrong.push(`asked as ${namespace}/${UNLISTED}: GRANTED`);
-    const result = row(id, denial === undefined ? "granted" : "denied", grants[id] ?? "");
+    const wrong = textsThatApply([
+      [denial, `${positionOf(["serviceAccounts", index])}: ${denial}`],
+      [!unlistedDenial, `asked as ${namespace}/${UNLISTED}: GRANTED`],
+    ]);
+    const result = wrap(grants[id] ?? "", columns(id, denial ? "denied" : "granted"));
     const lines = [...result, ...wrong.flatMap((text) => wrap(text, "  "))];
     return lines.map((line) => paint(wrong.length === 0 ? "green" : "red", line));
   });
-  const heading = row("Service account", "Result", "Access token and IAM role");
+  const heading = wrap("Access token and IAM role", columns("Service account", "Result"));
   return [...heading.map((line) => paint("bold", line)), ...rows];
 }
 
@@ -43,58 +46,62 @@ export function accountLines(answers: Answers[], grants: Record<string, string>,
 export function unlistedLines(answers: Answers[]): string[] {
   const denials = answers.flatMap(({ unlistedDenial }) => unlistedDenial ?? []);
   const asked = `As a test, ${UNLISTED}, which has no entry, asked for each token.`;
-  const [first] = denials;
-  return [
-    ...wrap(`${asked} All must be denied: ${denials.length} of ${answers.length} are.`),
-    ...(first ? wrap(`The first denial: ${first}`, "  ") : []),
-  ];
+  const denied = `All must be denied: ${denials.length} of ${answers.length} are.`;
+  return wrap(`${asked} ${denied} The first denial: ${denials[0] ?? "none"}`);
 }
 
 /** Returns how many guardrails of the policy pack hold, and what breaks the others. */
-export function guardrailLines(violations: Violation[], answers: Answers[], { positionOf }: StackFile) {
+export function guardrailLines(violations: Violation[]): string[] {
   const broken = new Set(violations.map(({ policy }) => policy));
   const lines = violations.flatMap(({ policy, level, name, message }) => {
-    const index = answers.findIndex(({ account }) => message.split(/[\s"]/).includes(account.id));
-    const where = index < 0 ? name : positionOf(["serviceAccounts", index]);
-    const [what, style] =
-      level === "mandatory" ? (["Broken", "red"] as const) : (["For a reviewer", "bold"] as const);
-    return wrap(`${what}: ${policy}: ${where}: ${message}`, "  ").map((line) => paint(style, line));
+    const isMandatory = level === "mandatory";
+    const what = isMandatory ? "Broken" : "For a reviewer";
+    const text = `${what}: ${policy}: ${name}: ${message}`;
+    return wrap(text, "  ").map((line) => paint(isMandatory ? "red" : "bold", line));
   });
   const held = policies.length - broken.size;
   return [`${held} of ${policies.length} guardrails of the policy pack hold.`, ...lines];
 }
 
-/** Returns what the simulation does not read of a stack file. */
-export function notesOn({ project, config, environments, positionOf }: StackFile): string[] {
+/** Returns a section for each warning of the program, and for what the simulation does not read of a stack file. */
+export function noteLines({ project, config, environments, positionOf }: StackFile, warnings: string[]) {
   const unread = Object.keys(config).filter((key) => {
     const [namespace = "", name = ""] = key.split(":");
     if (namespace === "aws") return !(name in awsConfig);
     return ![project, "pulumi", "pulumiservice"].includes(namespace);
   });
   const places = unread.map((key) => `${key} (${positionOf([key])})`).join(", ");
-  const notes = [
-    environments.length > 0 &&
-      `environment is ignored: settings of ${environments.join(", ")} are missing here. To check with them: pulumi preview --policy-pack policy`,
-    places !== "" &&
-      `Nothing reads ${places}. The settings of this program begin with ${project}:, or have no prefix.`,
-  ];
-  return notes.filter((note) => note !== false);
+  const missing = `environment is ignored: settings of ${environments.join(", ")} are missing here.`;
+  const notes = textsThatApply([
+    [environments.length > 0, `${missing} To check with them: pulumi preview --policy-pack policy`],
+    [
+      unread.length > 0,
+      `Nothing reads ${places}. This program's settings begin with ${project}:, or have no prefix.`,
+    ],
+  ]);
+  return [...notes, ...warnings].map((note) => wrap(note, "Note: "));
 }
 
 /** Returns what is not as it should be; nothing if all is. */
-export function failuresOf(answers: Answers[], violations: Violation[], { positionOf }: StackFile): string[] {
+export function failuresOf(answers: Answers[], violations: Violation[], warnings: string[]): string[] {
   const right = answers.filter(({ denial, unlistedDenial }) => !denial && unlistedDenial);
   const mandatory = violations.filter(({ level }) => level === "mandatory");
   const broken = new Set(mandatory.map(({ policy }) => policy)).size;
-  const index = answers.findIndex(({ account }) => account.userLogin === TEMPLATE_LOGIN);
-  const login = positionOf(["serviceAccounts", index, "userLogin"]);
-  const failures = [
-    right.length < answers.length &&
-      `${right.length} of ${answers.length} tokens are granted to their service account only`,
-    broken > 0 && `${broken} of ${policies.length} guardrails are broken`,
-    index >= 0 && `pulumi up stops until you replace ${TEMPLATE_LOGIN} (${login})`,
-  ];
-  return failures.filter((failure) => failure !== false);
+  const granted = `${right.length} of ${answers.length} tokens are granted to their service account only`;
+  return textsThatApply([
+    [right.length < answers.length, granted],
+    [broken > 0, `${broken} of ${policies.length} guardrails are broken`],
+    // config.ts warns so of the template's login.
+    [warnings.some((it) => it.includes("An update stops")), "pulumi up stops, as the note says"],
+  ]);
+}
+
+/** Returns whether all is as it should be. */
+export function verdictLines({ length }: Answers[], failures: string[]): string[] {
+  const isRight = failures.length === 0;
+  const right = `${length} of ${length} tokens are granted to their service account only.`;
+  const verdict = isRight ? right : `Not as it should be: ${failures.join("; ")}.`;
+  return wrap(verdict).map((line) => paint(isRight ? "green" : "red", line));
 }
 
 /** Returns what the simulation cannot know, as far as the stack uses it. */
@@ -102,20 +109,21 @@ export function unknownLines(answers: Answers[], { project, config }: StackFile)
   const accounts = answers.map(({ account }) => account);
   const has = (isUsed: (account: RegisteredAccount) => unknown) => accounts.some(isUsed);
   const rules = accounts.flatMap(({ policyRules }) => Object.keys(policyRules)).filter(isOnlyKnownToCluster);
-  const lines = [
-    "whether the cluster exists",
-    !config[`${project}:organization`] && `the organization of the stack: here, it is ${ORGANIZATION}`,
-    !config["aws:region"] && `the region of the environment or of the AWS profile: here, it is ${REGION}`,
-    has(({ teamName }) => teamName) && "whether the teams exist, and what they may do",
-    has(({ userLogin }) => userLogin) && "whether the users exist, and what they may do",
-    has(({ runnerId }) => runnerId) && "whether the runner pools exist, with these IDs and names",
-    has((it) => it.organizationRoleId) && "whether the custom roles exist, and what they allow",
-    has((it) => !it.createServiceAccount) && "whether service accounts that are not created exist",
-    has((it) => it.rolePolicyArns.length > 0) && "whether the policies exist, and what they allow",
-    has(({ runJob }) => runJob) && "whether nodes can pull the image of the Jobs, and what is in it",
-    has(({ injectToken }) => injectToken) && "whether the cluster has Kubernetes 1.36, for injectToken",
-    has((it) => it.tokenType !== "personal") && "whether your edition of Pulumi Cloud grants these tokens",
-    rules.length > 0 && `whether pods match the rules on ${[...new Set(rules)].join(", ")}`,
-  ];
-  return lines.flatMap((line) => (line ? wrap(line, "- ") : []));
+  const unknown = textsThatApply([
+    [true, "whether the cluster exists"],
+    [!config[`${project}:organization`], `the organization of the stack: here, it is ${ORGANIZATION}`],
+    [!config["aws:region"], `the region of the environment or of the AWS profile: here, it is ${REGION}`],
+    [has(({ teamName }) => teamName), "whether the teams exist, and what they may do"],
+    [has(({ userLogin }) => userLogin), "whether the users exist, and what they may do"],
+    [has(({ runnerId }) => runnerId), "whether the runner pools exist, with these IDs and names"],
+    [has((it) => it.organizationRoleId), "whether the custom roles exist, and what they allow"],
+    [has((it) => !it.createServiceAccount), "whether service accounts that are not created exist"],
+    [has((it) => it.rolePolicyArns.length > 0), "whether the policies exist, and what they allow"],
+    [has(({ runJob }) => runJob), "whether nodes can pull the image of the Jobs, and what is in it"],
+    [has(({ injectToken }) => injectToken), "whether the cluster has Kubernetes 1.36, for injectToken"],
+    [has((it) => it.tokenType !== "personal"), "whether your edition of Pulumi Cloud grants these tokens"],
+    [rules.length > 0, `whether pods match the rules on ${[...new Set(rules)].join(", ")}`],
+  ]);
+  const heading = paint("bold", "This was a simulation. It cannot know:");
+  return [heading, ...unknown.flatMap((text) => wrap(text, "- "))];
 }

@@ -6,24 +6,10 @@ import type { Account } from "../settings/account";
 import type { RegisteredIssuer } from "./pulumiCloud";
 import type { StackFile } from "./stackFile";
 
-/** What the program has registered. */
-export interface Run {
-  accounts: RegisteredAccount[];
-  issuers: Omit<RegisteredIssuer, "keys">[];
-  /** What each service account is granted, by its ID: an output of the stack. */
-  grants: Record<string, string>;
-  warnings: string[];
-  /** As the engine sends them to a policy pack. */
-  resources: Resource[];
-}
+export type Run = Awaited<ReturnType<typeof runProgram>>;
 
-/** An entry of `serviceAccounts` with every default. */
-export interface RegisteredAccount extends Account {
-  /** `NAMESPACE/NAME` */
-  id: string;
-  /** The files of its ConfigMap. */
-  files: Record<string, string>;
-}
+/** An entry of `serviceAccounts` with every default, its ID `NAMESPACE/NAME`, and the files of its ConfigMap. */
+export type RegisteredAccount = Account & { id: string; files: Record<string, string> };
 
 /** What a stack has that does not set them. */
 export const ORGANIZATION = "acme";
@@ -36,21 +22,25 @@ export const REGION = "us-west-2";
  * @param issuerUrl of the cluster.
  * @throws the error of the program.
  */
-export async function runProgram(stack: StackFile, region: string, issuerUrl: string): Promise<Run> {
+export async function runProgram(stack: StackFile, region: string, issuerUrl: string) {
   // The emulated Pulumi Cloud needs no login, and that of this machine can be for another one.
   for (const name of ["PULUMI_ACCESS_TOKEN", "PULUMI_BACKEND_URL", "PULUMI_API"]) delete process.env[name];
   process.env.PULUMI_CREDENTIALS_PATH = __dirname;
 
   const registered: object[] = [];
   const ignored = new Map<string, string[]>();
-  const urnOf = (type: string, name: string) =>
-    `urn:pulumi:${stack.name}::${stack.project}::${type}::${name}`;
-  const { lookUp, outputsOf } = emulatedAws(region, issuerUrl);
+  const urnOf = (type: string, name: string) => `urn:pulumi:${stack.name}::${type}::${name}`;
+  const { cluster, oidcProvider } = emulatedAws(region, issuerUrl);
   const mocks: pulumi.runtime.Mocks = {
-    call: lookUp,
+    // The program looks up the cluster, its region, and its IAM OIDC provider.
+    call: ({ token }) => (token.includes("OpenIdConnect") ? oidcProvider : cluster),
     newResource({ type, name, inputs, id }) {
       const urn = urnOf(type, name);
-      const outputs = outputsOf(type, name, inputs);
+      const role = { arn: `arn:aws:iam::123456789012:role/${name}` };
+      const { arn } = type.includes("OpenIdConnect") ? oidcProvider : role;
+      // Also those of a new cluster, and of a Stash.
+      const read = { name, arn, eksCluster: cluster, oidcProviderUrl: issuerUrl, output: inputs.input };
+      const outputs = { ...read, ...inputs };
       // What has an ID exists already, and is only read.
       if (!id) registered.push({ urn, type, name, inputs, outputs, ignoreChanges: ignored.get(urn) });
       return { id: id || name, state: outputs };
@@ -59,7 +49,8 @@ export async function runProgram(stack: StackFile, region: string, issuerUrl: st
   await pulumi.runtime.setMocks(mocks, stack.project, stack.name, true, ORGANIZATION);
   pulumi.runtime.setAllConfig(stack.config, stack.secretKeys);
 
-  let grants: Run["grants"] = {};
+  /** What each service account is granted, by its ID: an output of the stack. */
+  let grants: Record<string, string> = {};
   const warnings: string[] = [];
   const { warn } = console;
   // The SDK prints what the program warns of, with a prefix.
@@ -73,7 +64,7 @@ export async function runProgram(stack: StackFile, region: string, issuerUrl: st
       });
       const outputs = await require("../index")();
       pulumi.output(outputs.grants).apply((lines) => {
-        grants = lines as Run["grants"];
+        grants = lines;
       });
       return outputs;
     });
@@ -82,27 +73,26 @@ export async function runProgram(stack: StackFile, region: string, issuerUrl: st
     console.warn = warn;
   }
 
-  // Without what is undefined, as the engine sends them.
-  const resources = JSON.parse(JSON.stringify(registered));
-  const inputsOf = (type: string) => {
-    return resources.filter((it: Resource) => it.type === type).map(({ inputs }: Resource) => inputs);
+  // Without what is undefined, as the engine sends them to a policy pack.
+  const resources: Resource[] = JSON.parse(JSON.stringify(registered));
+  // biome-ignore lint/suspicious/noExplicitAny: each type has its own inputs.
+  const inputsOf = (type: string): any[] => {
+    return resources.filter((it) => it.type === type).map(({ inputs }) => inputs);
   };
+  const configMaps = inputsOf("kubernetes:core/v1:ConfigMap");
+  const filesOf = (id: string) =>
+    configMaps.find(({ metadata: { namespace, name } }) => `${namespace}/${name}` === id)?.data ?? {};
   const [{ serviceAccounts }] = inputsOf("eks-pulumi-oidc:index:PulumiCloudAccess");
-  const files = new Map<string, Record<string, string>>();
-  for (const { metadata, data } of inputsOf("kubernetes:core/v1:ConfigMap")) {
-    files.set(`${metadata.namespace}/${metadata.name}`, data);
-  }
-  const accounts = serviceAccounts.map((account: Account): RegisteredAccount => {
+  const accounts: RegisteredAccount[] = serviceAccounts.map((account: Account) => {
     const id = `${account.namespace}/${account.name}`;
-    return { ...account, id, files: files.get(`${id}-pulumi-token-exchange`) ?? {} };
+    return { ...account, id, files: filesOf(`${id}-pulumi-token-exchange`) };
   });
-  return { accounts, issuers: inputsOf("pulumiservice:index:OidcIssuer"), grants, warnings, resources };
+  const issuers: Omit<RegisteredIssuer, "keys">[] = inputsOf("pulumiservice:index:OidcIssuer");
+  return { accounts, issuers, grants, warnings, resources };
 }
 
-/** Returns how an AWS account with the cluster answers the program. */
+/** Returns what the program reads of a cluster and its provider. */
 function emulatedAws(region: string, issuer: string) {
-  const iam = "arn:aws:iam::123456789012";
-  const oidcProvider = { arn: `${iam}:oidc-provider/${issuer.replace("https://", "")}` };
   const certificateAuthority = { data: "YQ==" };
   const cluster = {
     arn: `arn:aws:eks:${region}:123456789012:cluster/simulated`,
@@ -115,12 +105,6 @@ function emulatedAws(region: string, issuer: string) {
     certificateAuthorities: [certificateAuthority],
     certificateAuthority,
   };
-  // The program looks up the cluster, its region, and its IAM OIDC provider.
-  const lookUp = ({ token }: { token: string }) => (token.includes("OpenIdConnect") ? oidcProvider : cluster);
-  const outputsOf = (type: string, name: string, inputs: Record<string, unknown>) => {
-    const { arn } = type.includes("OpenIdConnect") ? oidcProvider : { arn: `${iam}:role/${name}` };
-    // The last three are those of a new cluster, and of a Stash.
-    return { name, arn, eksCluster: cluster, oidcProviderUrl: issuer, output: inputs.input, ...inputs };
-  };
-  return { lookUp, outputsOf };
+  const oidcProvider = `arn:aws:iam::123456789012:oidc-provider/${issuer.replace("https://", "")}`;
+  return { cluster, oidcProvider: { arn: oidcProvider } };
 }

@@ -114,7 +114,7 @@ describe("the package of the component", { skip: missingCli }, () => {
       const preview = succeeded(await pulumi("preview", ...PACK));
       assert.match(
         preview.stdout,
-        /^ +team-a\/app: "team:team-a-dev, 3600 s, .* within arn:aws:iam::\d{12}:policy\/pulumi-oidc-boundary"$/m,
+        /^ +team-a\/app: "team:team-a-dev, 3600 s, .*boundary arn:aws:iam::\d{12}:policy\/pulumi-oidc-boundary\)"$/m,
       );
       assert.deepEqual(violationsIn(preview), []);
       succeeded(await deploy());

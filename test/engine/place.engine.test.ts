@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { eksIssuerUrl } from "../../simulator/issuer";
 import { changes, failed, resourcesOf, succeeded } from "../environment/engineOutcome";
 import { emptyStack, type Stack } from "../environment/engineStack";
 import { missingCli, type Outcome } from "../environment/pulumiCli";
+import { eksIssuerUrl } from "../environment/simulation";
 
 const DEPLOYER = { namespace: "default", name: "deployer", tokenType: "organization", awsRole: "none" };
 const DRIFT = { ...DEPLOYER, name: "drift" };

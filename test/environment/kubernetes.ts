@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
-import type { ClusterIssuer } from "../../simulator/issuer";
+import type { ClusterIssuer } from "../../simulator/pulumiCloud";
 import { type Emulator, type Resource, type ResourceKind, storedKind, Unready } from "./emulator";
 import type { PodOptions, PodRun } from "./podSpec";
 

@@ -3,18 +3,19 @@
 // Documented at https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not is marked "Assumed":
 // simulator/README.md.
 
-import type { KeyObject } from "node:crypto";
+import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { JWTVerifyGetKey } from "jose";
 import { AUDIENCE_RULE } from "../../settings/tokenTypes";
 import { type AuthPolicy, exchange, type Reply, startServer } from "../../simulator/pulumiCloud";
 import type { ResourceKind } from "./emulator";
 
 export interface PulumiCloudOptions {
   /** Returns the keys of an issuer that is registered. @throws Error if the issuer does not publish any. */
-  keysOf: (issuerUrl: string) => Promise<KeyObject[]>;
+  keysOf: (issuerUrl: string) => Promise<JWTVerifyGetKey>;
   /**
    * Returns the thumbprint of the certificate that an issuer presents now: SHA-256, in lowercase hex. By default, thumbprints are not
    * compared.
@@ -72,18 +73,19 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   const { keysOf, thumbprintOf, matchesLists = true } = options;
   const issuers = new Map<string, IssuerRegistration>();
   /** The keys of each registered issuer, by its ID. */
-  const keySets = new Map<string, KeyObject[]>();
+  const keySets = new Map<string, JWTVerifyGetKey>();
   const accessTokens = new Map<string, Owner>();
   const exchanges: PulumiCloud["exchanges"] = [];
   const find = (organization: string, url: string | undefined) =>
     [...issuers].find(([, issuer]) => issuer.organization === organization && issuer.url === url);
 
-  function exchangeToken(form: URLSearchParams): Reply {
+  async function exchangeToken(form: URLSearchParams): Promise<Reply> {
     const canMatch = ({ rules }: AuthPolicy) => matchesLists || !(AUDIENCE_RULE in rules);
     const registered = [...issuers].map(([id, issuer]) => {
-      return { ...issuer, keys: keySets.get(id) ?? [], policies: issuer.policies?.filter(canMatch) };
+      const keys = keySets.get(id) ?? assert.fail();
+      return { ...issuer, keys, policies: issuer.policies?.filter(canMatch) };
     });
-    const { status, body = {}, denial } = exchange(form, registered);
+    const { status, body = {}, denial } = await exchange(form, registered);
     const owner = ownerOf(form);
     if ("access_token" in body) accessTokens.set(String(body.access_token), owner);
     const { tokenType, scope } = owner;

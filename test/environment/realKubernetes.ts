@@ -1,7 +1,7 @@
 // Presents a real API server to the program, as the Kubernetes provider does: each resource is an object that is applied.
 
 import assert from "node:assert/strict";
-import { createPublicKey, type JsonWebKey, type KeyObject } from "node:crypto";
+import { createLocalJWKSet, type JWTVerifyGetKey } from "jose";
 import { createInjection, type InjectionArgs } from "../../injection";
 import { type Registered, runProgram } from "../core/program";
 import { requestTls } from "../support/tls";
@@ -37,12 +37,11 @@ export async function inject(
  * Returns the keys that an issuer publishes, as Pulumi Cloud reads them when the issuer is registered:
  * https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderConfig
  */
-export async function publishedKeys(issuerUrl: string): Promise<KeyObject[]> {
+export async function publishedKeys(issuerUrl: string): Promise<JWTVerifyGetKey> {
   const read = async (url: string) => JSON.parse((await requestTls(url)).content);
   const { issuer, jwks_uri } = await read(`${issuerUrl.replace(/\/$/, "")}/.well-known/openid-configuration`);
   if (issuer !== issuerUrl) throw new Error(`the OIDC issuer ${issuerUrl} calls itself ${issuer}`);
-  const { keys } = await read(jwks_uri);
-  return keys.map((key: JsonWebKey) => createPublicKey({ key, format: "jwk" }));
+  return createLocalJWKSet(await read(jwks_uri));
 }
 
 function kindOf(server: ApiServer, type: string): ResourceKind {

@@ -1,6 +1,7 @@
 // The simulation: the emulated AWS account, its EKS cluster and issuer, and Pulumi Cloud.
 
-import { type ClusterIssuer, createIssuer, eksIssuerUrl } from "../../simulator/issuer";
+import { randomBytes } from "node:crypto";
+import { type ClusterIssuer, createIssuer } from "../../simulator/pulumiCloud";
 import { type AwsOptions, startAws } from "./aws";
 import type { Emulator } from "./emulator";
 import { type KubernetesOptions, startKubernetes } from "./kubernetes";
@@ -28,9 +29,14 @@ export interface Simulation {
   close(): Promise<void>;
 }
 
+/** Returns the URL of an issuer in the form of EKS, with a new ID. */
+export function eksIssuerUrl(region: string): string {
+  return `https://oidc.eks.${region}.amazonaws.com/id/${randomBytes(16).toString("hex").toUpperCase()}`;
+}
+
 /** Starts a simulation in which nothing of the stack exists. Its server listens only on the loopback address. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const issuer = createIssuer(options.issuerUrl ?? eksIssuerUrl(options.region));
+  const issuer = await createIssuer(options.issuerUrl ?? eksIssuerUrl(options.region));
   const pulumiCloud = await startPulumiCloud({ ...options, keysOf: async () => issuer.keys });
   const aws = startAws({ ...options, issuerUrl: issuer.url });
   const kubernetes = startKubernetes({

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
+import { createLocalJWKSet } from "jose";
 import type { AuthPolicy } from "../../simulator/pulumiCloud";
 import { serveCloudApi } from "../environment/cloudApi";
 import { failed, succeeded } from "../environment/engineOutcome";
@@ -13,7 +14,7 @@ import { ROOT } from "../support/project";
 
 const rules = { iss: "https://example.com" };
 const team = (teamName: string): AuthPolicy => ({ decision: "allow", tokenType: "team", teamName, rules });
-const ORGANIZATION: AuthPolicy = { decision: "allow", tokenType: "organization", roleID: "r", rules };
+const ORGANIZATION: AuthPolicy = { decision: "allow", tokenType: "organization", rules };
 
 describe("end-team.sh", { skip: missingCli || missingJq }, () => {
   test("turns the team's allow policies into deny policies in every issuer, and changes no other policy", async (t) => {
@@ -26,7 +27,7 @@ describe("end-team.sh", { skip: missingCli || missingJq }, () => {
     const { stdout } = succeeded(await endTeam("team-a-prod"));
     assert.equal(stdout, "team-a-prod is now denied by 2 issuers.\n");
     assert.deepEqual(policies(), {
-      both: ["r allow", "team-a-dev allow", "team-a-prod deny"],
+      both: ["organization allow", "team-a-dev allow", "team-a-prod deny"],
       only: ["Team-A-prod deny"],
       other: ["team-a-dev allow"],
     });
@@ -58,7 +59,10 @@ describe("end-team.sh", { skip: missingCli || missingJq }, () => {
 
 /** Starts an emulated Pulumi Cloud with these issuers of the organization acme, by their names. */
 async function newCloud(t: TestContext, issuers: Record<string, AuthPolicy[]>) {
-  const cloud = await startPulumiCloud({ keysOf: async () => [], registrationMilliseconds: 0 });
+  const cloud = await startPulumiCloud({
+    keysOf: async () => createLocalJWKSet({ keys: [] }),
+    registrationMilliseconds: 0,
+  });
   const api = await serveCloudApi(cloud);
   t.after(() => Promise.all([api.close(), cloud.close()]));
   for (const [name, policies] of Object.entries(issuers)) {
@@ -75,7 +79,7 @@ async function newCloud(t: TestContext, issuers: Record<string, AuthPolicy[]>) {
     /** Returns what each policy of each issuer is for, with its decision. The service returns them in another order. */
     policies: () => {
       const ofIssuer = (all: AuthPolicy[] = []) =>
-        all.map(({ teamName, roleID, decision }) => `${teamName ?? roleID} ${decision}`).sort();
+        all.map(({ teamName, tokenType, decision }) => `${teamName ?? tokenType} ${decision}`).sort();
       return Object.fromEntries(
         cloud.list().map(({ registration: { name, policies } }) => [name, ofIssuer(policies)]),
       );
