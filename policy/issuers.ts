@@ -7,7 +7,7 @@ import { canMatch, type Fields, isUnknown, normalizedUrl, stringsOf, textOf } fr
 export const limits: Rule = {
   name: "limits",
   description:
-    "No policy grants an organization's admin token or a forbidden token, or lets a cluster's tokens live too long.",
+    "No policy grants an organization's admin token or a forbidden token, or lets a cluster's tokens outlive the limit.",
   level: "mandatory",
   severity: "critical",
   remediation: "Grant less, or list in the configuration what is meant.",
