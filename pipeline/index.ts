@@ -1,4 +1,5 @@
-// Creates the identity of this repository's GitHub workflows, which can read what a preview needs and change nothing.
+// Creates the identity of this repository's GitHub workflows, which can read what a preview needs, and in Pulumi Cloud do what every
+// member may.
 
 import { createOidcIssuer, createPulumiCloudProvider } from "../oidcIssuer";
 import { requireFirstPlace } from "../place";

@@ -6,7 +6,8 @@ import { canMatch, type Fields, isUnknown, normalizedUrl, stringsOf, textOf } fr
 
 export const limits: Rule = {
   name: "limits",
-  description: "No one is granted an admin's or a forbidden token, and no token of a cluster lives too long.",
+  description:
+    "No policy grants an organization's admin token or a forbidden token, or lets a cluster's tokens outlive the limit.",
   level: "mandatory",
   severity: "critical",
   remediation: "Grant less, or list in the configuration what is meant.",
@@ -106,7 +107,7 @@ function keyOf({ type, inputs }: Resource): string | undefined {
 
 export const login: Rule = {
   name: "login",
-  description: "A provider of Pulumi Cloud has no access token, and sends the login's only to known URLs.",
+  description: "A Pulumi Cloud provider sets no access token, and sends the deployer's only to known URLs.",
   level: "mandatory",
   severity: "critical",
   remediation: "Log in with the Pulumi CLI, and set only apiUrl of the provider.",

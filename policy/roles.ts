@@ -125,7 +125,8 @@ function addProblemsOf(statement: Value, issuer: string, program: Resource[], pr
 
 export const trust: Rule = {
   name: "trust",
-  description: "No one shares the role of an account with a token, and no role trusts a whole cluster.",
+  description:
+    "The IRSA role of a service account with a token trusts nothing else, and no IRSA role trusts a whole cluster.",
   level: "mandatory",
   severity: "critical",
   remediation: "Require the sub and the aud of one service account by StringEquals in the trust policy.",

@@ -68,7 +68,7 @@ test("the README's commands work from the clone to `pulumi destroy`", { skip: mi
       await run("npm start\npulumi up\n");
     }
   }
-  assert.match(printed, /^Simulation of the sample stack: .*^Simulation of stack dev: /ms);
+  assert.match(printed, /^Simulation of simulator\/sample\.yaml: .*^Simulation of stack dev: /ms);
   assert.match(printed, /default\/pulumi-service-account: "user:my-machine-user, 3600 s"/);
   const { kubernetes, pulumiCloud } = simulation.existing();
   assert.deepEqual([kubernetes, pulumiCloud], [[EXISTING], []]);

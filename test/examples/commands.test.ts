@@ -234,7 +234,8 @@ test("every role of an access stack is denied everything, and the denial is remo
   const run = (mark: string) => {
     const block = blocksOf(read("docs/incidents.md")).find(({ info }) => info === `bash ${mark}`);
     const args = ["-euo", "pipefail", "-c", block?.text ?? assert.fail()];
-    return execFileSync("bash", args, { cwd: directory, env: { PATH }, encoding: "utf8" }).split("\n");
+    const env = { PATH, AWS_PROFILE: "dev" };
+    return execFileSync("bash", args, { cwd: directory, env, encoding: "utf8" }).split("\n");
   };
   const Statement = [{ Effect: "Deny", Action: "*", Resource: "*" }];
   const document = JSON.stringify({ Version: "2012-10-17", Statement });

@@ -199,9 +199,14 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await server.kubectl(["delete", "cronjobs", "--all", "--namespace=team-a"]);
   });
 
-  test("write each Stack to stacks.txt once", async () => {
+  test("write each Stack to all.txt once, and first one of them to stacks.txt", async () => {
+    await run(">all.txt");
     await run(">stacks.txt");
-    assert.equal(await readFile(join(directory, "stacks.txt"), "utf8"), "team-a\tapp\nteam-a\tweb\n");
+    const contentOf = (name: string) => readFile(join(directory, name), "utf8");
+    assert.equal(await contentOf("all.txt"), "team-a\tapp\nteam-a\tweb\n");
+    assert.equal(await contentOf("stacks.txt"), "team-a\tapp\n");
+    await run("cp all.txt stacks.txt");
+    assert.equal(await contentOf("stacks.txt"), await contentOf("all.txt"));
   });
 
   test("give each Stack a service account with the permissions and EKS annotations of its present one", async () => {
@@ -276,17 +281,16 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     await create(stack("other", { ...WITH_TOKEN, serviceAccountName: "other" }));
     await create(stack("old", { envRefs: STORED }));
     await listStacks("app", "web", "old");
-    const entries = parse(await run("print-entries.sh"));
-    const settings = {
-      createServiceAccount: false,
-      injectToken: false,
-      tokenType: "team",
-      teamName: "team-a",
-    };
-    assert.deepEqual(
-      entries,
-      ["app", "web"].map((name) => ({ namespace: "team-a", name, ...settings })),
-    );
+    for (const [command, owner] of [
+      ["print-entries.sh stacks.txt\n", { tokenType: "team", teamName: "team-a" }],
+      ["print-entries.sh stacks.txt my-", { tokenType: "personal", userLogin: "my-machine-user" }],
+    ] as const) {
+      const settings = { createServiceAccount: false, injectToken: false, ...owner };
+      assert.deepEqual(
+        parse(await run(command)),
+        ["app", "web"].map((name) => ({ namespace: "team-a", name, ...settings })),
+      );
+    }
     for (const name of ["other", "old"]) {
       await server.kubectl(["delete", "stacks.pulumi.com", name, "--namespace=team-a"]);
     }
@@ -364,6 +368,12 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     for (const name of ["app", "web"]) {
       assert.ok((await stackOf(name)).metadata?.annotations?.["pulumi.com/reconciliation-request"]);
     }
+  });
+
+  test("let a Stack without a token use another stored one instead of the exchange", async () => {
+    const token = { type: "Secret", secret: { name: "break-glass", key: "PULUMI_ACCESS_TOKEN" } };
+    const { envRefs } = await specAfter("break-glass.yaml");
+    assert.deepEqual(envRefs, { ...TURNED_OFF, PULUMI_ACCESS_TOKEN: token });
   });
 
   test("delete the Secret, or only the key of a shared one, and nothing keeps the token", async () => {

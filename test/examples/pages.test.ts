@@ -13,7 +13,7 @@ import { read, sectionOf } from "../support/project";
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
   const section = sectionOf(read("docs/troubleshooting.md"), "## Exit codes");
-  const listed = section.match(/(?<=^\| )\d+(?= \|)/gm);
+  const listed = section.match(/(?<=^- \*\*)\d+(?=\*\*)/gm);
 
   // In the comment at the beginning of the script.
   const documented = read("scripts/exchange-token.sh").match(/(?<=^# {3})\d\d(?= {2})/gm) ?? [];

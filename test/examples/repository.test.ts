@@ -11,7 +11,15 @@ import { generatedFiles } from "../docs";
 import { filesWith, ROOT, read } from "../support/project";
 
 /** Fields of Pulumi Cloud's audit log, roles, and policies, which pages name. */
-const FIELDS = ["githubLogin", "actorName", "actorUrn", "tokenName", "roleIds", "envVarMappings"];
+const FIELDS = [
+  "githubLogin",
+  "tokenInfo",
+  "actorName",
+  "actorUrn",
+  "tokenName",
+  "roleIds",
+  "envVarMappings",
+];
 
 const MANIFEST = JSON.parse(read("package.json"));
 

@@ -18,7 +18,7 @@ test("docs/policy.md configures what exists", () => {
     runRules([], JSON.parse(json));
   const table = sectionOf(read("docs/policy.md"), "## Allow more");
   for (const { name, settings = {} } of policies) {
-    const row = table.split("\n").find((it) => it.startsWith(`| \`${name}\``)) ?? "";
+    const row = table.split("\n").find((it) => it.startsWith(`- \`${name}\``)) ?? "";
     for (const setting of Object.keys(settings))
       assert.ok(row.includes(`\`${setting}\``), `${name}.${setting}`);
   }

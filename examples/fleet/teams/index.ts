@@ -13,7 +13,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 
-/** The people in every team of a stage, who can do what each of them may, such as those who deploy. */
+/** People who belong to every team of the stage, such as the deployers. They can do whatever any of those teams can. */
 const MEMBERS = {
   dev: ["my-login"], // EDIT
   staging: ["my-login"], // EDIT
