@@ -108,22 +108,6 @@ test("null and an empty string count as not given beside the entries", () => {
   assert.deepEqual(rejected({ clusterName: "" }), ["clusterName: required"]);
 });
 
-test("rejects null and an empty string in an entry, and says what happens without the key", () => {
-  const optional = declarationsOf("ServiceAccount").filter(({ required }) => !required);
-  const keys = optional.map(({ name }) => name).sort();
-  for (const value of [null, ""]) {
-    const empty = Object.fromEntries(keys.map((key) => [key, value]));
-    const problems = rejected(stackOf({ ...entryOf("organization"), ...empty })).sort();
-    assertProblems(
-      problems,
-      keys.map((key) => `serviceAccounts[0].${key}: has no value. Set one, or remove the key. Without it, …`),
-    );
-    assert.ok(problems.some((problem) => problem.endsWith("the token may do what every member may")));
-    const [required] = rejected(withEntry({ name: value }));
-    assert.equal(required, "serviceAccounts[0].name: required");
-  }
-});
-
 test("accepts what exists on every cluster, or may exist by now: in namespaces that the stack creates", () => {
   const existing = { ...ENTRY, createServiceAccount: false };
   const entries = [
@@ -195,25 +179,6 @@ for (const [entry, reason] of INVISIBLE) {
     assert.ok(others.length === 0 && problem.includes(`: ${reason}`), problem);
   });
 }
-
-test("each token type requires its own settings, and rejects those of the others", () => {
-  const owners = { ...OWNERS, organization: { organizationAdmin: true } };
-  for (const [tokenType, own] of Object.entries(owners)) {
-    const required = Object.keys(OWNERS[tokenType] ?? {});
-    assert.deepEqual(
-      rejected(stackOf({ namespace: "a", name: "b", tokenType })),
-      required.map((key) => `serviceAccounts[0].${key}: required with tokenType ${tokenType}`),
-    );
-    for (const foreign of Object.values(owners).filter((it) => it !== own)) {
-      const problems = rejected(stackOf({ namespace: "a", name: "b", tokenType, ...own, ...foreign }));
-      const values = Object.entries(foreign).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
-      assert.deepEqual(
-        problems,
-        values.map((it) => `serviceAccounts[0].${it}: is not valid with tokenType ${tokenType}`),
-      );
-    }
-  }
-});
 
 test("requires an organization in a stack that has none", () => {
   const { problems } = resultOf({}, { organization: undefined });

@@ -188,22 +188,6 @@ describe("recovery on Pulumi's engine", { skip: missingCli }, () => {
   });
 });
 
-test("what no program has can be looked at after a leak", { skip: missingCli }, async (t) => {
-  const { simulation, cli, directory, up } = await stackOf(t, [APP]);
-  succeeded(await up());
-  const [id = assert.fail()] = simulation.existing().pulumiCloud;
-  const { text: commands = assert.fail() } =
-    blocksOf(read("docs/incidents.md")).find(({ info }) => info === "bash no-program") ?? {};
-  const named = commands
-    .replace("ISSUER_ID", id.replace("acme/", ""))
-    .replace("team-a", "ops")
-    .replace("ROLE_ID", "r");
-  const { stdout } = succeeded(await cli.run(directory, "bash", "-euo", "pipefail", "-c", named));
-  for (const part of [simulation.issuer.url, "serviceaccount.name", "roleIds", "environment:open"]) {
-    assert.ok(stdout.includes(part), part);
-  }
-});
-
 type RecoveryStack = Awaited<ReturnType<typeof stackOf>>;
 
 /** Creates a stack with these entries, and no resources, whose page's commands reach the emulators. */

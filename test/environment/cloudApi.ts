@@ -44,10 +44,6 @@ export function answerAdmin(cloud: Pick<PulumiCloud, "list">, call: string): Rep
   if (call === `GET ${SPECIFICATION_PATH}`) return { status: 200, body: SPECIFICATION };
   if (call === "GET /api/user") return { status: 200, body: USER };
 
-  if (call === "GET /api/orgs/acme/roles/r") return { status: 200, body: ROLE };
-  const [, team] = /^GET \/api\/orgs\/acme\/teams\/(\w+)$/.exec(call) ?? [];
-  if (team) return team === TEAM.name ? { status: 200, body: TEAM } : undefined;
-
   const pattern = /^GET \/api\/orgs\/([^/]+)\/(?:oidc\/issuers|auth\/policies\/oidcissuers\/(.+))$/;
   const [, organization, uuid] = pattern.exec(call) ?? [];
   const own = cloud.list().filter(({ registration }) => registration.organization === organization);
@@ -137,26 +133,7 @@ const SPECIFICATION = {
     },
     "/api/orgs/{orgName}/auth/policies/oidcissuers/{issuerId}": { get: operation("GetAuthPolicy") },
     "/api/orgs/{orgName}/auth/policies/{policyId}": { patch: operation("UpdateAuthPolicy") },
-    "/api/orgs/{orgName}/teams/{teamName}": { get: operation("GetTeam") },
-    "/api/orgs/{orgName}/roles/{roleID}": { get: operation("GetRole") },
   },
-};
-
-/** A team as GetTeam answers it: provider/pkg/cloud/spec.json of pulumi/pulumi-pulumiservice. */
-const TEAM = {
-  kind: "pulumi",
-  name: "ops",
-  stacks: [{ projectName: "app", stackName: "prod", permission: 102 }],
-  environments: [{ projectName: "app", envName: "prod", permission: "open" }],
-  roleIds: ["r"],
-};
-
-/** The role of the team as GetRole answers it, in the parts that say what it may do: PermissionDescriptorRecord of the same file. */
-const ROLE = {
-  id: "r",
-  name: "reader",
-  uxPurpose: "role",
-  details: { __type: "PermissionDescriptorAllow", permissions: ["environment:open"] },
 };
 
 const USER = { githubLogin: "alice", organizations: [{ githubLogin: "acme" }] };
