@@ -74,10 +74,7 @@ export function noteLines({ project, config, environments, positionOf }: StackFi
   const missing = `environment is ignored: settings of ${environments.join(", ")} are missing here.`;
   const notes = textsThatApply([
     [environments.length > 0, `${missing} To check with them: pulumi preview --policy-pack policy`],
-    [
-      unread.length > 0,
-      `Nothing reads ${places}. This program's settings begin with ${project}:, or have no prefix.`,
-    ],
+    [unread.length > 0, `Nothing reads ${places}: misspelled, or a setting of another program.`],
   ]);
   return [...notes, ...warnings].map((note) => wrap(note, "Note: "));
 }
@@ -111,7 +108,10 @@ export function unknownLines(answers: Answers[], { project, config }: StackFile)
   const rules = accounts.flatMap(({ policyRules }) => Object.keys(policyRules)).filter(isOnlyKnownToCluster);
   const unknown = textsThatApply([
     [true, "whether the cluster exists"],
-    [!config[`${project}:organization`], `the organization of the stack: here, it is ${ORGANIZATION}`],
+    [
+      !config[`${project}:organization`],
+      `the organization of the stack, for which ${ORGANIZATION} is a placeholder here`,
+    ],
     [!config["aws:region"], `the region of the environment or of the AWS profile: here, it is ${REGION}`],
     [has(({ teamName }) => teamName), "whether the teams exist, and what they may do"],
     [has(({ userLogin }) => userLogin), "whether the users exist, and what they may do"],

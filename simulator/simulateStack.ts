@@ -23,7 +23,7 @@ export async function simulateStack(directory: string, name?: string): Promise<n
     const stack = readStackFile(directory, file);
     const which = file === SAMPLE ? "simulator/sample.yaml" : `stack ${visible(stack.name)}`;
     console.log(report.paint("bold", `Simulation of ${which}: nothing is created outside this machine.`));
-    const next = "For yours, replace sample-cluster in Pulumi.dev.yaml, or add a stack file.\n";
+    const next = "For your own stack, set clusterName in Pulumi.dev.yaml, or add another one.\n";
     console.log(file === SAMPLE ? next : "");
 
     const region = stack.config["aws:region"] || REGION;

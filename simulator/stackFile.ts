@@ -115,12 +115,12 @@ function readYaml(path: string): { content: unknown; lineOf(path: Path): number 
   const fail = (position: number | undefined, message: string) => {
     throw new Error(`${basename(path)}:${lineAt(position)}: ${message}`);
   };
-  for (const { pos, code } of document.errors) {
-    fail(pos[0], `Invalid YAML (${code}): compare colons, quotes, and indentation with other lines`);
+  for (const { pos, message } of document.errors) {
+    fail(pos[0], `Invalid YAML, here or in the line before: ${message}`);
   }
   visit(document, {
     Scalar(_key, node) {
-      const problem = `Pulumi could read ${node.source} as another value. Quote it, or write a plain number.`;
+      const problem = `Pulumi could read ${node.source} as another value. Quote it if it is an ID or another string.`;
       if (isReadDifferently(node)) fail(node.range?.[0], problem);
     },
     Alias(_key, node) {
