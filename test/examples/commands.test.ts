@@ -185,11 +185,6 @@ describe("trust-service-accounts.sh", { skip: missingJq }, () => {
     assert.deepEqual([trust, statuses], [IRSA, [255, 255]]);
     assert.match(stderr, /^The role arn:aws:iam::210987654321:role\/path\/app is in another AWS account\./);
   });
-
-  test("changes nothing for a Stack without a role", (t) => {
-    const { trust, associations, stdout, statuses } = runTrust(t, "", IRSA);
-    assert.deepEqual([trust, associations, stdout, statuses], [IRSA, [], "", [0, 0]]);
-  });
 });
 
 test("the owner of a leaked token is looked up, and the token stays out of the arguments and the output", async (t) => {

@@ -390,26 +390,24 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 });
 
 describe("examples/operator/kustomization.yaml", { skip: missingApiServer }, () => {
-  for (const file of ["turn-off.yaml", "mount.yaml"]) {
-    test(`patches like ${file} the Stacks that its target names, and no others`, async (t) => {
-      const directory = temporaryDirectory(t);
-      const kustomization = parse(read("examples/operator/kustomization.yaml"));
-      const { spec } = parse(read(`examples/operator/${file}`), { version: "1.1" });
-      const [{ patch }] = kustomization.patches;
-      kustomization.patches[0].patch = stringify({ ...parse(patch), spec });
-      const stacks = ["app", "web"].map((name) => stack(name, { ...WITH_TOKEN, envRefs: STORED }));
-      await writeFile(
-        join(directory, "stacks.yaml"),
-        JSON.stringify({ apiVersion: "v1", kind: "List", items: stacks }),
-      );
-      await writeFile(join(directory, "kustomization.yaml"), stringify(kustomization));
+  test("patches like mount.yaml the Stacks that its target names, and no others", async (t) => {
+    const directory = temporaryDirectory(t);
+    const kustomization = parse(read("examples/operator/kustomization.yaml"));
+    const { spec } = parse(read("examples/operator/mount.yaml"), { version: "1.1" });
+    const [{ patch }] = kustomization.patches;
+    kustomization.patches[0].patch = stringify({ ...parse(patch), spec });
+    const stacks = ["app", "web"].map((name) => stack(name, { ...WITH_TOKEN, envRefs: STORED }));
+    await writeFile(
+      join(directory, "stacks.yaml"),
+      JSON.stringify({ apiVersion: "v1", kind: "List", items: stacks }),
+    );
+    await writeFile(join(directory, "kustomization.yaml"), stringify(kustomization));
 
-      const { stdout } = await promisify(execFile)(assetPath("kubectl"), ["kustomize", directory]);
-      const [app, web] = parseAllDocuments(stdout).map((document) => document.toJS().spec);
-      assert.deepEqual(app, { ...WITH_TOKEN, ...spec, envRefs: { ...STORED, ...spec.envRefs } });
-      assert.deepEqual(web, { ...WITH_TOKEN, envRefs: STORED });
-    });
-  }
+    const { stdout } = await promisify(execFile)(assetPath("kubectl"), ["kustomize", directory]);
+    const [app, web] = parseAllDocuments(stdout).map((document) => document.toJS().spec);
+    assert.deepEqual(app, { ...WITH_TOKEN, ...spec, envRefs: { ...STORED, ...spec.envRefs } });
+    assert.deepEqual(web, { ...WITH_TOKEN, envRefs: STORED });
+  });
 });
 
 /** Returns the patch mount.yaml for a service account, as kubectl reads it: YAML 1.1, in which 0555 is octal. */

@@ -37,7 +37,6 @@ export function startPipelineCloud() {
 
   const calls: Emulator["calls"] = {
     "pulumiservice:index:getCurrentUser": { answer: () => ({ username: "alice" }) },
-    // Every cluster exists.
     "aws:eks/getCluster:getCluster": { answer: (inputs) => getCluster(inputs as Record<string, string>) },
     "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {
       answer() {

@@ -66,12 +66,6 @@ test("the workflows read from their file what the program writes, and request wh
   }
 });
 
-test("of several AWS accounts, only one pipeline stack creates what is in Pulumi Cloud", async () => {
-  const run = await runPipeline({ pulumiCloud: false });
-  const types = run.registered.map(({ type }) => type).filter((type) => type.startsWith("pulumiservice:"));
-  assert.deepEqual([types, inputsOf(run, "Role").length], [[], 1]);
-});
-
 test("a pipeline stack without clusters needs no IAM OIDC provider", async () => {
   const stacks = [{ stack: "acme/eks-pulumi-oidc/elsewhere" }];
   const answers = { "pulumiservice:index:getCurrentUser": () => ({ username: "alice" }) };
