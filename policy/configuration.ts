@@ -1,7 +1,7 @@
 // The configuration of the pack, in the form of https://www.pulumi.com/docs/insights/policy/policy-packs/configuration/
 
 import type { Rule, Setting } from "./rule";
-import { type Fields, fieldsOf, stringsOf, type Value } from "./values";
+import { type Fields, fieldsOf, type Value } from "./values";
 
 const LEVELS = ["mandatory", "advisory", "disabled"] as const;
 
@@ -18,10 +18,10 @@ export function requireValid(policies: Rule[], configuration: Fields): void {
     const settings = policies.find((it) => it.name === name)?.settings ?? {};
     const known = ["enforcementLevel", ...Object.keys(settings)];
     return Object.entries(settingsOf(name, configuration)).flatMap(([key, value]) => {
-      const problem = known.includes(key)
-        ? problemOf(value, settings[key])
-        : `unknown setting. The settings are ${known.join(", ")}.`;
-      return problem ? [`${name}.${key}: ${problem}`] : [];
+      if (!known.includes(key))
+        return `${name}.${key}: unknown setting. The settings are ${known.join(", ")}.`;
+      const expected = settings[key]?.type ?? `one of ${LEVELS.join(", ")}`;
+      return isValid(value, settings[key]) ? [] : `${name}.${key}: must be ${expected}.`;
     });
   });
   if (problems.length === 0) return;
@@ -30,20 +30,11 @@ export function requireValid(policies: Rule[], configuration: Fields): void {
   throw Object.assign(new Error(message), { stack: message });
 }
 
-/** Returns what is wrong with the value of a setting, or with a level if there is no setting; undefined if nothing is. */
-function problemOf(value: Value | undefined, setting: Setting | undefined): string | undefined {
-  switch (setting?.type) {
-    case "integer":
-      return Number.isInteger(value) ? undefined : "must be a whole number.";
-    case "boolean":
-      return typeof value === "boolean" ? undefined : "must be true or false.";
-    case "array":
-      return Array.isArray(value) && value.length === stringsOf(value).length
-        ? undefined
-        : "must be a list of strings.";
-    default:
-      return LEVELS.some((level) => level === value) ? undefined : `must be one of ${LEVELS.join(", ")}.`;
-  }
+/** Returns whether a value is valid for a setting, or is a level if there is no setting. */
+function isValid(value: Value | undefined, setting: Setting | undefined): boolean {
+  if (!setting) return LEVELS.some((level) => level === value);
+  if (setting.type === "integer") return Number.isInteger(value);
+  return setting.type === (Array.isArray(value) ? "array" : typeof value);
 }
 
 /** Returns the settings that a configuration has for a guardrail, with its level as `enforcementLevel`. */

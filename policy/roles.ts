@@ -126,7 +126,7 @@ function addProblemsOf(statement: Value, issuer: string, program: Resource[], pr
 export const trust: Rule = {
   name: "trust",
   description:
-    "The IRSA role of a service account with a token trusts nothing else, and no IRSA role trusts a whole cluster.",
+    "The IRSA role of a service account with a token trusts no one else in its cluster, and none trusts a whole cluster.",
   level: "mandatory",
   severity: "critical",
   remediation: "Require the sub and the aud of one service account by StringEquals in the trust policy.",
@@ -176,7 +176,8 @@ function useOfRole({ type, inputs, propertyDependencies }: Resource, program: Re
 
 export const podIdentity: Rule = {
   name: "pod-identity",
-  description: "A service account with a token gets only a role that names it by EKS Pod Identity.",
+  description:
+    "By EKS Pod Identity, a service account with a token gets only a role of the program that names it.",
   level: "mandatory",
   severity: "high",
   remediation: `Require ${CLUSTER_TAG}, ${NAMESPACE_TAG}, and ${NAME_TAG} by StringEquals in the trust policy.`,
