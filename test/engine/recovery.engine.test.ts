@@ -210,13 +210,15 @@ async function stackOf(t: TestContext, serviceAccounts: object[], options: Parti
   return {
     ...stack,
     /**
-     * Runs the commands of the page: the block with this mark below a heading, or the one `pulumi up` in the row of a message.
+     * Runs the commands of the page: the block with this mark below a heading, or the one `pulumi up` in the item of a message.
      *
      * @param names replace the page's placeholders.
      * @returns the standard output.
      */
     async documented(message: string, names: Record<string, string> = {}, mark = "bash"): Promise<string> {
-      const commands = PAGE.includes(`\n## ${message}\n`) ? blockBelow(message, mark) : commandInRow(message);
+      const commands = PAGE.includes(`\n## ${message}\n`)
+        ? blockBelow(message, mark)
+        : commandInItem(message);
       assert.equal(commands.length, 1, message);
       const script = Object.entries(names).reduce(
         (all, [name, value]) => all.replaceAll(RegExp(`\\b${name}\\b`, "g"), value),
@@ -233,10 +235,10 @@ function blockBelow(heading: string, mark: string): string[] {
   );
 }
 
-/** Returns each `pulumi up` of the row that begins with a message. */
-function commandInRow(message: string): string[] {
-  const row = PAGE.split("\n").find((line) => line.startsWith(`| \`${message}\``)) ?? "";
-  return [...row.matchAll(/`(pulumi up[^`]*)`/g)].map(([, command = ""]) => command);
+/** Returns each `pulumi up` of the item that begins with a message. */
+function commandInItem(message: string): string[] {
+  const item = PAGE.split("\n- ").find((text) => text.startsWith(`**\`${message}\``)) ?? "";
+  return [...item.matchAll(/`(pulumi up[^`]*)`/g)].map(([, command = ""]) => command);
 }
 
 /** Does to the emulators what `kubectl delete` and `aws iam` do. */
