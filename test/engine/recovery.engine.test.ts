@@ -230,9 +230,8 @@ async function stackOf(t: TestContext, serviceAccounts: object[], options: Parti
 }
 
 function blockBelow(heading: string, mark: string): string[] {
-  return blocksOf(sectionOf(PAGE, `## ${heading}`)).flatMap(({ info, text }) =>
-    info === mark ? [text] : [],
-  );
+  const blocks = blocksOf(sectionOf(PAGE, `## ${heading}`));
+  return blocks.filter(({ info }) => info === mark).map(({ text }) => text);
 }
 
 /** Returns each `pulumi up` of the item that begins with a message. */

@@ -9,7 +9,6 @@ export interface Pod {
   containers?: object[];
   initContainers?: object[];
   volumes?: object[];
-  /** Other fields of the spec. */
   [field: string]: unknown;
 }
 
