@@ -96,7 +96,13 @@ async function runExchange(files: Record<string, string>): Promise<string | unde
     stdio: ["ignore", "ignore", "pipe"],
   });
   running.add(child);
-  const [[exitCode], log] = await Promise.all([once(child, "close"), text(child.stderr)]);
-  running.delete(child);
-  return exitCode === 0 ? undefined : log;
+  try {
+    const [[exitCode], log] = await Promise.all([once(child, "close"), text(child.stderr)]);
+    return exitCode === 0 ? undefined : log;
+  } catch (error) {
+    throw new Error(`Failed to start bash, which the exchange script needs: ${(error as Error).message}`);
+  } finally {
+    running.delete(child);
+    rmSync(volume, { recursive: true });
+  }
 }

@@ -1,6 +1,5 @@
-// The issuer of an emulated EKS cluster, and the token exchange of Pulumi Cloud: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
-//
-// What is not documented is marked "Assumed": README.md.
+// The issuer of an emulated EKS cluster, and the token exchange of Pulumi Cloud:
+// https://www.pulumi.com/docs/administration/concepts/oidc-issuers/. What is not documented is marked "Assumed": README.md.
 
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";

@@ -108,10 +108,7 @@ export function unknownLines(answers: Answers[], { project, config }: StackFile)
   const rules = accounts.flatMap(({ policyRules }) => Object.keys(policyRules)).filter(isOnlyKnownToCluster);
   const unknown = textsThatApply([
     [true, "whether the cluster exists"],
-    [
-      !config[`${project}:organization`],
-      `the organization of the stack, for which ${ORGANIZATION} is a placeholder here`,
-    ],
+    [!config[`${project}:organization`], `the organization, for which ${ORGANIZATION} is a placeholder here`],
     [!config["aws:region"], `the region of the environment or of the AWS profile: here, it is ${REGION}`],
     [has(({ teamName }) => teamName), "whether the teams exist, and what they may do"],
     [has(({ userLogin }) => userLogin), "whether the users exist, and what they may do"],

@@ -74,11 +74,9 @@ export async function runProgram(stack: StackFile, region: string, issuerUrl: st
   }
 
   // Without what is undefined, as the engine sends them to a policy pack.
-  const resources: Resource[] = JSON.parse(JSON.stringify(registered));
-  // biome-ignore lint/suspicious/noExplicitAny: each type has its own inputs.
-  const inputsOf = (type: string): any[] => {
-    return resources.filter((it) => it.type === type).map(({ inputs }) => inputs);
-  };
+  type Registered = Resource & Pick<pulumi.runtime.MockResourceArgs, "inputs">;
+  const resources: Registered[] = JSON.parse(JSON.stringify(registered));
+  const inputsOf = (type: string) => resources.filter((it) => it.type === type).map(({ inputs }) => inputs);
   const configMaps = inputsOf("kubernetes:core/v1:ConfigMap");
   const filesOf = (id: string) =>
     configMaps.find(({ metadata: { namespace, name } }) => `${namespace}/${name}` === id)?.data ?? {};

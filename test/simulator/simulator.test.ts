@@ -45,7 +45,7 @@ const EVERY_TYPE = [
   { name: "c", tokenType: "organization", organizationAdmin: true, userLogin: undefined },
 ];
 
-const OPEN = { organization: "", "aws:region": "", "my-app:vpcId": "vpc-1", "aws:reigon": "" };
+const OPEN = { organization: "", "aws:region": "", "my-app:vpc\u001bId": "vpc-1", "aws:reigon": "" };
 
 /** The stack file, what is printed, the exit code, and the configuration of the policy pack. */
 const CASES: Record<string, [stackFile: object, screen: RegExp, exitCode: number, policy?: object]> = {
@@ -57,7 +57,7 @@ const CASES: Record<string, [stackFile: object, screen: RegExp, exitCode: number
   ],
   "names what nothing reads, and what a stack leaves open": [
     { environment: ["clusters/shared@3"], ...stackOf([{}], OPEN) },
-    /settings of clusters\/shared@3 are missing.*Nothing reads my-app:vpcId \(Pulumi\.prod\.yaml:\d+\), aws:reigon .* acme is a placeholder here - the region .*here, it is us-west-2/,
+    /settings of clusters\/shared@3 are missing.*Nothing reads my-app:vpc\\u\{1b\}Id \(Pulumi\.prod\.yaml:\d+\), aws:reigon .* acme is a placeholder here - the region .*here, it is us-west-2/,
     0,
   ],
   "names the entry and the claim of a denial, and assumes what only a cluster knows": [
