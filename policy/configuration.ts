@@ -6,7 +6,7 @@ import { type Fields, fieldsOf, type Value } from "./values";
 const LEVELS = ["mandatory", "advisory", "disabled"] as const;
 
 /**
- * Checks a configuration. The engine checks only the values, and ignores a name that no guardrail or setting has.
+ * Checks a configuration. The engine checks the values, too, but ignores a name that no guardrail or setting has.
  *
  * @param configuration for each guardrail, or for all, its level, or an object with its settings.
  * @throws Error that lists all problems.
@@ -20,8 +20,9 @@ export function requireValid(policies: Rule[], configuration: Fields): void {
     return Object.entries(settingsOf(name, configuration)).flatMap(([key, value]) => {
       if (!known.includes(key))
         return `${name}.${key}: unknown setting. The settings are ${known.join(", ")}.`;
-      const expected = settings[key]?.type ?? `one of ${LEVELS.join(", ")}`;
-      return isValid(value, settings[key]) ? [] : `${name}.${key}: must be ${expected}.`;
+      const type = settings[key]?.type;
+      const expected = type ? `must have the type ${type}` : `must be one of ${LEVELS.join(", ")}`;
+      return isValid(value, settings[key]) ? [] : `${name}.${key}: ${expected}.`;
     });
   });
   if (problems.length === 0) return;
@@ -30,7 +31,7 @@ export function requireValid(policies: Rule[], configuration: Fields): void {
   throw Object.assign(new Error(message), { stack: message });
 }
 
-/** Returns whether a value is valid for a setting, or is a level if there is no setting. */
+/** Returns whether a value is valid for a setting, or without one, is a level. */
 function isValid(value: Value | undefined, setting: Setting | undefined): boolean {
   if (!setting) return LEVELS.some((level) => level === value);
   if (setting.type === "integer") return Number.isInteger(value);

@@ -20,7 +20,7 @@ export function serve(): void {
   });
 }
 
-/** Checks the names in the configuration. The SDK drops those that no guardrail has: only the engine's request has them. */
+/** Checks the configuration. The SDK drops the names that no guardrail has: only the engine's request has them. */
 function checkConfiguration(): void {
   const { requestDeserialize } = AnalyzerService.configure;
   AnalyzerService.configure.requestDeserialize = (bytes) => {
