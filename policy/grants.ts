@@ -58,7 +58,7 @@ function canBeOfKubernetes(rules: Fields): boolean {
   if (Object.keys(rules).some((it) => it.includes("kubernetes.io"))) return true;
   if (/serviceaccount/i.test(`${rules.sub}`)) return true;
   // Only ID tokens of other kinds have further claims.
-  const claims = Object.keys(rules).filter((it) => !/^(aud|iss|sub)$/.test(it));
+  const claims = Object.keys(rules).filter((it) => !/^(aud|exp|iat|iss|jti|nbf|sub)$/.test(it));
   if (claims.some((it) => !/^[*?.]*\*[*?.]*$/.test(`${rules[it]}`))) return false;
   return rules.sub === undefined || canBeginWith(`${rules.sub}`, SUBJECT);
 }

@@ -73,7 +73,7 @@ export const oneServiceAccount: Rule = {
         const due = `${NAMESPACE} and ${NAME}, or sub "${SUBJECT}NAMESPACE:NAME", without * ? . in a name`;
         report(`An allow policy names no single service account: ${textOf(policy)}. Require ${due}.`);
       }
-      if (settings.requireAudience && !/^[^*?]+$/.test(`${rules.aud ?? ""}`)) {
+      if (settings.requireAudience && !/^[^*?]*[^*?.][^*?]*$/.test(`${rules.aud ?? ""}`)) {
         const who = account ?? "any service account";
         report(`The aud of ${who} is ${textOf(rules.aud)} instead of one audience.`, "requireAudience");
       }

@@ -12,7 +12,7 @@ export interface Fields {
  */
 export const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 const UNKNOWNS =
-  /04da6b54-80e4-46f7-96ec-b56ff0331ba9|1c4a061d-8072-4f0a-a4cb-0ff528b18fe7|3eeb2bf0-c639-47a8-9e75-3b44932eb421|6a19a0b0-7e62-4c92-b797-7f8e31da9cc2|030794c1-ac77-496b-92df-f27374a8bd58|e48ece36-62e2-4504-bad9-02848725956a|dd056dcd-154b-4c76-9bd3-c8f88648b5ff/g;
+  /"(04da6b54-80e4-46f7-96ec-b56ff0331ba9|1c4a061d-8072-4f0a-a4cb-0ff528b18fe7|3eeb2bf0-c639-47a8-9e75-3b44932eb421|6a19a0b0-7e62-4c92-b797-7f8e31da9cc2|030794c1-ac77-496b-92df-f27374a8bd58|e48ece36-62e2-4504-bad9-02848725956a|dd056dcd-154b-4c76-9bd3-c8f88648b5ff)"/g;
 
 /** Returns whether a value, or one inside it, is not known yet. The guardrails judge it in the update, before it is used. */
 export function isUnknown(value: Value | undefined): boolean {
@@ -70,7 +70,7 @@ export function normalizedUrl(value: Value | undefined): string {
 export function textOf(value: Value | undefined): string {
   if (value === undefined || value === null) return "missing";
   const json = JSON.stringify(value)
-    .replaceAll(UNKNOWNS, "known after the update")
+    .replaceAll(UNKNOWNS, '"known after the update"')
     .replaceAll(/pul-[0-9a-f]{40}/g, "pul-…")
     .replaceAll(/[^ -~…]/g, (it) => `\\u${it.charCodeAt(0).toString(16).padStart(4, "0")}`);
   return json.length <= 300 ? json : `${json.slice(0, 300)}…`;
