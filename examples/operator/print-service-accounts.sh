@@ -34,7 +34,10 @@ for stack in "${@:2}"; do
     | (.metadata.annotations // {} | with_entries(select(.key | startswith("eks.amazonaws.com/")))) as $annotations
     | {apiVersion: "v1", kind: "ServiceAccount", metadata: {namespace: $namespace, name: $name, annotations: $annotations}} + $kept,
       ($bindings[].items[]
-        | select(any(.subjects[]?; .kind == "ServiceAccount" and .namespace == $namespace and .name == $current))
+        # Without a namespace, a subject of a RoleBinding is in that of the RoleBinding.
+        | .metadata.namespace as $own
+        | select(any(.subjects[]?;
+            .kind == "ServiceAccount" and (.namespace // $own) == $namespace and .name == $current))
         | {
             apiVersion,
             kind,
