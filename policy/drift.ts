@@ -10,7 +10,8 @@ const GUARDED = /^\W*(\*|(policies|url|maxExpiration(Seconds)?|assumeRolePolicy(
 
 export const notIgnored: Rule = {
   name: "not-ignored",
-  description: "Changes of a cluster's issuer, and of who can assume its roles, are not ignored.",
+  description:
+    "Changes of a cluster issuer's URL, policies, and limit, and of its roles' trust policies, are not ignored.",
   level: "mandatory",
   severity: "high",
   remediation: "Remove it from ignoreChanges.",

@@ -59,7 +59,7 @@ function canBeGranted(policy: Fields, token: string): boolean {
 
 export const oneServiceAccount: Rule = {
   name: "one-service-account",
-  description: "An allow policy for Kubernetes names one service account and audience, without a pattern.",
+  description: "An allow policy for Kubernetes names one service account and audience, without * or ?.",
   level: "mandatory",
   severity: "critical",
   remediation: `In each allow policy of a cluster, require aud, and ${NAMESPACE} with ${NAME} or sub.`,

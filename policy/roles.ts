@@ -126,7 +126,7 @@ function addProblemsOf(statement: Value, issuer: string, program: Resource[], pr
 export const trust: Rule = {
   name: "trust",
   description:
-    "The IRSA role of a service account with a token trusts no one else in its cluster, and none trusts a whole cluster.",
+    "The IRSA role of a service account with a token trusts no one else in its cluster, and none trusts a whole known cluster.",
   level: "mandatory",
   severity: "critical",
   remediation: "Require the sub and the aud of one service account by StringEquals in the trust policy.",
@@ -147,7 +147,8 @@ export const trust: Rule = {
 
 export const otherTrust: Rule = {
   name: "other-trust",
-  description: "Other roles name service accounts, too, and those with a token use roles of the program.",
+  description:
+    "Other IRSA roles name service accounts, too, and service accounts with a token use roles of the program.",
   level: "advisory",
   severity: "medium",
   remediation: "Name them by StringEquals in the trust policy, and look at the roles of others.",
@@ -177,7 +178,7 @@ function useOfRole({ type, inputs, propertyDependencies }: Resource, program: Re
 export const podIdentity: Rule = {
   name: "pod-identity",
   description:
-    "By EKS Pod Identity, a service account with a token gets only a role of the program that names it.",
+    "If EKS Pod Identity gives a service account with a token a role of the program, that role names it.",
   level: "mandatory",
   severity: "high",
   remediation: `Require ${CLUSTER_TAG}, ${NAMESPACE_TAG}, and ${NAME_TAG} by StringEquals in the trust policy.`,

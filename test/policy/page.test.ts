@@ -24,13 +24,3 @@ test("docs/policy.md configures what exists", () => {
   }
   assert.doesNotThrow(() => runRules([], JSON.parse(read("policy/drift.json"))));
 });
-
-test("docs/SECURITY.md names the mandatory rules, and no others", () => {
-  const threats = sectionOf(read("docs/SECURITY.md"), "## Threats");
-  const [sentence = ""] = /With \[the policy pack\].*?\.\n/s.exec(threats) ?? [];
-  const mandatory = policies.filter(({ level }) => level === "mandatory").map(({ name }) => name);
-  assert.deepEqual(
-    [...sentence.matchAll(/`([\w-]+)`/g)].map(([, name]) => name),
-    mandatory,
-  );
-});
