@@ -240,7 +240,7 @@ export const CASES: Record<string, Case[]> = {
     ["none of another role", [role([assumed({ Service: "ec2.amazonaws.com" })])], [], BOUNDARY],
   ],
   "not-ignored": [
-    ...["policies", "policies[0].rules", '["url"]', "maxExpirationSeconds", "maxExpiration", "*"].map((path): Case => [path, [{ ...granting, ignoreChanges: ["thumbprints", path] }], [`not-ignored: It ignores changes of ${JSON.stringify(path)}`]]),
+    ...["policies", "policies[0].rules", '["url"]', "jwks", "maxExpirationSeconds", "maxExpiration", "*"].map((path): Case => [path, [{ ...granting, ignoreChanges: ["thumbprints", path] }], [`not-ignored: It ignores changes of ${JSON.stringify(path)}`]]),
     ["thumbprints, and what only begins like policies", [{ ...granting, ignoreChanges: ["thumbprints", "policiesOf", "tags.url"] }], []],
     ["policies of GitHub", [{ ...github({ sub: "repo:a" }), ignoreChanges: ["policies"] }], []],
     ...["assumeRolePolicy", "assumeRolePolicyDocument"].map((path): Case => [path, [{ ...podRole(TAGS), ignoreChanges: [path] }], ["not-ignored: It ignores"]]),
@@ -274,6 +274,7 @@ export const CASES: Record<string, Case[]> = {
     ["others", [granting, having({ managedPolicyArns: ["arn:a"], inlinePolicies: [{ name: "b" }, { name: "" }] })], ['attached-policies: It also has the policies ["arn:a","b"]. To allow it, change allowed']],
     ["others that are allowed", [granting, having({ managedPolicyArns: ["arn:a"] })], [], { "attached-policies": { allowed: ["arn:a"] } }],
     ["of the role itself", [granting, having({ managedPolicyArns: ["arn:a"], inlinePolicies: [{ name: "b" }] }, { managedPolicyArns: ["arn:a"], inlinePolicies: [{ name: "b" }] })], []],
+    ["others with the name of an input", [granting, having({ inlinePolicies: [{ name: "policyArn" }] }), attachment("rolePolicyAttachment", { role: "r", policyArn: "arn:a" })], ['attached-policies: ["policyArn"]']],
     ...["role", "roleName"].map((input): Case => [`by its name as ${input}`, [granting, having({ managedPolicyArns: ["arn:a"] }), attachment("rolePolicyAttachment", { [input]: "r", policyArn: "arn:a" })], []]),
     ["by its name in a list", [granting, having({ managedPolicyArns: ["arn:a"] }), attachment("policyAttachment", { roles: ["q", "r"], policyArn: "arn:a" })], []],
     ["by the source of its name", [granting, having({ inlinePolicies: [{ name: "b" }] }), attachment("rolePolicy", { role: UNKNOWN }, { outputs: { name: "b" }, propertyDependencies: { role: [ROLE_URN] } })], []],
