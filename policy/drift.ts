@@ -1,9 +1,9 @@
 // The guardrails about drift: changes that the program ignores, and what others add, which a preview does not show.
 
 import { accountsOf, ISSUER, isOfCluster } from "./grants";
-import { granteeOf, isOfServiceAccounts } from "./roles";
+import { granteeOf, rolesShownBy } from "./roles";
 import { list, type Resource, type Rule } from "./rule";
-import { at, fieldsOf, isUnknown, listOf, stringsOf, textOf } from "./values";
+import { at, type Fields, fieldsOf, isUnknown, listOf, stringsOf, textOf } from "./values";
 
 /** Paths such as `policies[0].rules`, or `["url"]`. */
 const GUARDED = /^\W*(\*|(policies|url|jwks|maxExpiration(Seconds)?|assumeRolePolicy(Document)?)\b)/;
@@ -16,11 +16,12 @@ export const notIgnored: Rule = {
   severity: "high",
   remediation: "Remove it from ignoreChanges.",
   check(resource, { program, report }) {
-    const { type, inputs, ignoreChanges = [] } = resource;
-    const isIssuer = ISSUER.test(type) && isOfCluster(`${inputs.url}`, [resource]);
-    if (!isIssuer && !isOfServiceAccounts(resource, program)) return;
-    for (const path of ignoreChanges.filter((it) => GUARDED.test(it))) {
-      report(`It ignores changes of ${textOf(path)} instead of undoing what others change.`);
+    const isIssuer = ISSUER.test(resource.type) && isOfCluster(`${resource.inputs.url}`, [resource]);
+    const guarded = [...(isIssuer ? [resource] : []), ...rolesShownBy(resource, program)];
+    for (const { name, ignoreChanges = [] } of guarded) {
+      for (const path of ignoreChanges.filter((it) => GUARDED.test(it))) {
+        report(`${name} ignores changes of ${textOf(path)} instead of undoing what others change.`);
+      }
     }
   },
 };
@@ -31,7 +32,8 @@ const IDENTITIES =
 
 export const besideTheProgram: Rule = {
   name: "beside-the-program",
-  description: "No one adds files or identities to the objects of those who are granted a token.",
+  description:
+    "No one adds files to the program's ConfigMaps, or identities to its service accounts, that get a token.",
   level: "advisory",
   severity: "medium",
   remediation: "Remove what was added, or add it to the program. An update does not remove it.",
@@ -66,17 +68,25 @@ export const attachedPolicies: Rule = {
   isAskedAtEnd: true,
   check(role, { program, settings, report }) {
     if (!role.outputs || granteeOf(role, program) === undefined) return;
-    const { managedPolicyArns, inlinePolicies } = role.inputs;
     const attached = program.filter((it) => isAttachedTo(role, it));
-    const values = JSON.stringify([managedPolicyArns, inlinePolicies, attached, settings.allowed, ""]);
-    // Anyone can give a policy the name of an input.
-    const known = values.replaceAll(/"\w+":/g, "");
-    const names = listOf(role.outputs.inlinePolicies).map((it) => at(it, "name") ?? "");
-    const existing = [...listOf(role.outputs.managedPolicyArns), ...names];
-    const others = existing.filter((it) => !known.includes(JSON.stringify(it)));
+    const ofProgram = attached.flatMap(({ inputs, outputs = {} }) => [inputs, outputs].flatMap(namesIn));
+    const known = [...ofProgram, ...policiesOf(role.inputs), ...stringsOf(settings.allowed), ""];
+    const others = policiesOf(role.outputs).filter((it) => !known.includes(it));
     if (others.length > 0) report(`It also has the policies ${textOf(others)}.`, "allowed");
   },
 };
+
+/** Returns the ARNs and names of the policies of a role. */
+function policiesOf({ managedPolicyArns, inlinePolicies }: Fields): string[] {
+  const names = listOf(inlinePolicies).map((it) => at(it, "name") ?? "");
+  return [managedPolicyArns, names].flatMap(stringsOf);
+}
+
+/** Returns the ARNs and names of the policies that a resource attaches. */
+function namesIn(fields: Fields): string[] {
+  const keys = ["policyArn", "policyArns", "policyName", "policyNames", "name"];
+  return keys.flatMap((it) => stringsOf(fields[it]));
+}
 
 /** Returns whether a resource attaches policies to a role: others can attach the same ones elsewhere. */
 function isAttachedTo({ urn, outputs }: Resource, { type, inputs, propertyDependencies }: Resource): boolean {

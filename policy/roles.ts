@@ -57,8 +57,16 @@ function required(statement: Value, key: string): string[] {
 const isLiteral = (value: string) => !/[*?$]/.test(value);
 
 /** Returns whether service accounts can assume a role. */
-export function isOfServiceAccounts(role: Resource, program: Resource[]): boolean {
+function isOfServiceAccounts(role: Resource, program: Resource[]): boolean {
   return trustOf(role, program).some(({ isPodIdentity, issuers }) => isPodIdentity || issuers.length > 0);
+}
+
+/** Returns the roles of service accounts that a resource shows to be such: itself, or if it is an issuer, those before it. */
+export function rolesShownBy(resource: Resource, program: Resource[]): Resource[] {
+  const others = program.filter((it) => it.urn !== resource.urn);
+  const isIssuer = grantsOf(resource).length > 0;
+  const before = isIssuer ? others.filter((it) => !isOfServiceAccounts(it, others)) : [];
+  return [resource, ...before].filter((it) => isOfServiceAccounts(it, program));
 }
 
 /** Returns the service account that a role is for, if the program grants that a token, as `NAMESPACE/NAME`. */
@@ -156,9 +164,11 @@ export const otherTrust: Rule = {
   isAskedAtEnd: true,
   check(resource, { program, report }) {
     for (const message of problemsOf(resource, program).advisory) report(message);
+    const { targetRoleArn } = resource.inputs;
     const { account, arn, roles } = useOfRole(resource, program);
-    const isKnown = arn !== undefined && !isUnknown(arn);
-    if (!isKnown || roles.length > 0 || !accountsOf(program).includes(account)) return;
+    if (arn === undefined || !accountsOf(program).includes(account)) return;
+    if (targetRoleArn) report(`${account}, which is granted a token, also uses ${textOf(targetRoleArn)}.`);
+    if (isUnknown(arn) || roles.length > 0) return;
     report(`${account}, which is granted a token, uses ${textOf(arn)} instead of a role of this program.`);
   },
 };
@@ -208,9 +218,12 @@ export const permissionsBoundary: Rule = {
   settings: { arns: list("ARNs of the permissions boundaries. If empty, a role needs none.") },
   check(resource, { program, settings, report }) {
     const arns = stringsOf(settings.arns);
-    const { permissionsBoundary: boundary } = resource.inputs;
-    if (arns.length === 0 || isUnknown(boundary) || arns.includes(`${boundary}`)) return;
-    if (!isOfServiceAccounts(resource, program)) return;
-    report(`Its permissionsBoundary is ${textOf(boundary)} instead of one of ${textOf(arns)}.`, "arns");
+    if (arns.length === 0) return;
+    for (const { name, inputs } of rolesShownBy(resource, program)) {
+      const boundary = inputs.permissionsBoundary;
+      if (isUnknown(boundary) || arns.includes(`${boundary}`)) continue;
+      const found = `The permissionsBoundary of ${name} is ${textOf(boundary)}`;
+      report(`${found} instead of one of ${textOf(arns)}.`, "arns");
+    }
   },
 };

@@ -6,7 +6,7 @@ import { at, fieldsOf, type Value } from "./values";
 /** An access token; not a placeholder, such as only zeros. */
 const TOKEN = /\bpul-(?!(.)\1{39})[0-9a-f]{40}\b/;
 const VARIABLE = "PULUMI_ACCESS_TOKEN";
-const TOKEN_TYPES = /^pulumiservice:(index:(Access|OrgAccess|TeamAccess)Token|api\/tokens:\w+)$/;
+const TOKEN_TYPES = /^pulumiservice:(index:((Access|OrgAccess|TeamAccess)Token|AgentPool)|api\/tokens:\w+)$/;
 
 export const noStoredToken: Rule = {
   name: "no-stored-token",
@@ -18,7 +18,7 @@ export const noStoredToken: Rule = {
   check({ type, inputs }, { report }) {
     // The guardrail login is for these.
     if (type.startsWith("pulumi:providers:")) return;
-    if (TOKEN_TYPES.test(type)) report("It is an access token, which the state stores.");
+    if (TOKEN_TYPES.test(type)) report("It has an access token, which the state stores.");
     const files = type.startsWith("kubernetes:") ? [inputs.data, inputs.binaryData].map(fieldsOf) : [];
     const decoded = files.flatMap(Object.values).map((it) => Buffer.from(`${it}`, "base64").toString());
     if (TOKEN.test(JSON.stringify([inputs, decoded]))) report("It contains an access token.");
