@@ -77,9 +77,10 @@ export const attachedPolicies: Rule = {
 };
 
 /** Returns the ARNs and names of the policies of a role. */
-function policiesOf({ managedPolicyArns, inlinePolicies }: Fields): string[] {
+function policiesOf({ managedPolicyArns, inlinePolicies, policies }: Fields): string[] {
   const names = listOf(inlinePolicies).map((it) => at(it, "name") ?? "");
-  return [managedPolicyArns, names].flatMap(stringsOf);
+  const namesOfAwsNative = listOf(policies).map((it) => at(it, "policyName") ?? "");
+  return [managedPolicyArns, names, namesOfAwsNative].flatMap(stringsOf);
 }
 
 /** Returns the ARNs and names of the policies that a resource attaches. */

@@ -211,7 +211,8 @@ export const podIdentity: Rule = {
 
 export const permissionsBoundary: Rule = {
   name: "permissions-boundary",
-  description: "A role of service accounts has a permissions boundary that this pack's configuration lists.",
+  description:
+    "If this pack's configuration lists permissions boundaries, a role of service accounts has one of them.",
   level: "mandatory",
   severity: "medium",
   remediation: "Set permissionsBoundary of the role.",

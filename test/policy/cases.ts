@@ -281,6 +281,7 @@ export const CASES: Record<string, Case[]> = {
     ...["role", "roleName"].map((input): Case => [`by its name as ${input}`, [granting, having({ managedPolicyArns: ["arn:a"] }), attachment("rolePolicyAttachment", { [input]: "r", policyArn: "arn:a" })], []]),
     ["by its name in a list", [granting, having({ managedPolicyArns: ["arn:a"] }), attachment("policyAttachment", { roles: ["q", "r"], policyArn: "arn:a" })], []],
     ["by the source of its name", [granting, having({ inlinePolicies: [{ name: "b" }] }), attachment("rolePolicy", { role: UNKNOWN }, { outputs: { name: "b" }, propertyDependencies: { role: [ROLE_URN] } })], []],
+    ["others of aws-native", [granting, of("aws-native:iam:Role", { assumeRolePolicyDocument: { Statement: [exact(DEPLOYER)] } }, { outputs: { policies: [{ policyName: "b" }] } })], ['attached-policies: ["b"]']],
     ["of a role without a token", [having({ managedPolicyArns: ["arn:a"] })], []],
   ],
 };
