@@ -10,7 +10,7 @@ const TOKEN_TYPES = /^pulumiservice:(index:((Access|OrgAccess|TeamAccess)Token|A
 
 export const noStoredToken: Rule = {
   name: "no-stored-token",
-  description: "No access token is stored on the cluster, in the state, or in Pulumi Cloud.",
+  description: "No resource of the program visibly is, contains, or reads a stored access token.",
   // A migration has both for a while.
   level: "advisory",
   severity: "high",
