@@ -33,7 +33,7 @@ const IDENTITIES =
 export const besideTheProgram: Rule = {
   name: "beside-the-program",
   description:
-    "No one adds files to the program's ConfigMaps, or identities to its service accounts, that get a token.",
+    "No one adds files to a program's ConfigMaps, or identities to its service accounts, where a token is granted.",
   level: "advisory",
   severity: "medium",
   remediation: "Remove what was added, or add it to the program. An update does not remove it.",

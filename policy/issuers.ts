@@ -107,7 +107,7 @@ function keyOf({ type, inputs }: Resource): string | undefined {
 
 export const login: Rule = {
   name: "login",
-  description: "A Pulumi Cloud provider sets no access token, and no apiUrl that is not known.",
+  description: "A Pulumi Cloud provider sets no access token, and only a known apiUrl.",
   level: "mandatory",
   severity: "critical",
   remediation: "Log in with the Pulumi CLI, and set only apiUrl of the provider.",

@@ -134,7 +134,7 @@ function addProblemsOf(statement: Value, issuer: string, program: Resource[], pr
 export const trust: Rule = {
   name: "trust",
   description:
-    "The IRSA role of a service account with a token trusts no one else in its cluster, and none trusts a whole known cluster.",
+    "The IRSA role of a service account with a token trusts no one else in its cluster, and no role trusts a whole known cluster.",
   level: "mandatory",
   severity: "critical",
   remediation: "Require the sub and the aud of one service account by StringEquals in the trust policy.",

@@ -10,7 +10,7 @@ const TOKEN_TYPES = /^pulumiservice:(index:((Access|OrgAccess|TeamAccess)Token|A
 
 export const noStoredToken: Rule = {
   name: "no-stored-token",
-  description: "No resource of the program visibly is, contains, or reads a stored access token.",
+  description: "The program creates no access token, contains none, and sets no PULUMI_ACCESS_TOKEN.",
   // A migration has both for a while.
   level: "advisory",
   severity: "high",

@@ -349,16 +349,13 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     }
   });
 
-  test("turn a mounted exchange off, and take the mount out", async () => {
+  test("turn a mounted exchange off and on, and take the mount out", async () => {
     const { envRefs, ...mounted } = mountOf("app");
     const turnedOff = { ...WITH_TOKEN, ...mounted, envRefs: { ...STORED, ...TURNED_OFF } };
     assert.deepEqual(await specAfter("turn-off.yaml"), turnedOff);
 
-    await withOperator(
-      server.shell(
-        `bash examples/operator/patch-stacks.sh examples/operator/turn-on-mounted.yaml team-a app`,
-      ),
-    );
+    const turnOn = "patch-stacks.sh examples/operator/turn-on-mounted.yaml team-a app";
+    await withOperator(server.shell(`bash examples/operator/${turnOn}`));
     assert.deepEqual((await specOf("app")).envRefs, { ...STORED, ...envRefs });
 
     const workspaceTemplate = { spec: { podTemplate: { spec: { containers: [{ name: "pulumi" }] } } } };
