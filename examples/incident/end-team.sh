@@ -13,15 +13,15 @@ if (($# != 2)); then
 fi
 organization=$1 team=$2
 
-# Prints the ID of the policies, and then what replaces them, if one allows the team. Pulumi Cloud does not distinguish names by case.
+# Prints the ID of the policies, and then what replaces them, if one is for the team. Pulumi Cloud does not distinguish names by case.
 denying() {
   jq --raw-output --compact-output --arg team "$team" '
-    def allows_team: .decision == "allow" and ((.teamName // "") | ascii_downcase) == ($team | ascii_downcase);
-    select(any(.policies[]; allows_team))
-    | .id, { policies: .policies | map(del(.id) | if allows_team then .decision = "deny" else . end) }'
+    def is_for_team: ((.teamName // "") | ascii_downcase) == ($team | ascii_downcase);
+    select(any(.policies[]; is_for_team))
+    | .id, { policies: .policies | map(del(.id) | if is_for_team then .decision = "deny" else . end) }'
 }
 
-# Prints the ID of an issuer if it allowed the team.
+# Prints the ID of an issuer if it has policies for the team.
 deny_in_issuer() {
   local policies changes id body
   policies=$(pulumi api "/api/orgs/$organization/auth/policies/oidcissuers/$1") || return

@@ -17,15 +17,17 @@ const team = (teamName: string): AuthPolicy => ({ decision: "allow", tokenType: 
 const ORGANIZATION: AuthPolicy = { decision: "allow", tokenType: "organization", rules };
 
 describe("end-team.sh", { skip: missingCli || missingJq }, () => {
-  test("turns the team's allow policies into deny policies in every issuer, and changes no other policy", async (t) => {
+  test("turns the team's allow policies into deny policies in every issuer, also when run again, and changes no other policy", async (t) => {
     const { endTeam, policies } = await newCloud(t, {
       both: [team("team-a-prod"), team("team-a-dev"), ORGANIZATION],
       // Pulumi Cloud does not distinguish names by case, and rejects an empty list.
       only: [team("Team-A-prod")],
       other: [team("team-a-dev")],
     });
-    const { stdout } = succeeded(await endTeam("team-a-prod"));
-    assert.equal(stdout, "team-a-prod is now denied by 2 issuers.\n");
+    for (const _ of ["first", "second"]) {
+      const { stdout } = succeeded(await endTeam("team-a-prod"));
+      assert.equal(stdout, "team-a-prod is now denied by 2 issuers.\n");
+    }
     assert.deepEqual(policies(), {
       both: ["organization allow", "team-a-dev allow", "team-a-prod deny"],
       only: ["Team-A-prod deny"],
@@ -33,7 +35,7 @@ describe("end-team.sh", { skip: missingCli || missingJq }, () => {
     });
   });
 
-  test("fails for a team that no issuer allows, such as a mistyped one", async (t) => {
+  test("fails for a team that no issuer has a policy for, such as a mistyped one", async (t) => {
     const { endTeam } = await newCloud(t, { other: [team("team-a-dev")] });
     failed(await endTeam("team-a"), /^team-a is now denied by 0 issuers\.$/m);
   });
