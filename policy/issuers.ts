@@ -83,7 +83,8 @@ export const oneServiceAccount: Rule = {
 
 export const oneIssuer: Rule = {
   name: "one-issuer",
-  description: "In a program, a URL has one issuer in an organization, and nothing else grants its tokens.",
+  description:
+    "In a program, a URL has one issuer in an organization, and nothing else grants a cluster's tokens.",
   level: "mandatory",
   severity: "high",
   remediation: "Register one OidcIssuer for each cluster and organization, with all of its allow policies.",

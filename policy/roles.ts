@@ -212,7 +212,7 @@ export const podIdentity: Rule = {
 export const permissionsBoundary: Rule = {
   name: "permissions-boundary",
   description:
-    "If this pack's configuration lists permissions boundaries, a role of service accounts has one of them.",
+    "If this pack's configuration lists permissions boundaries, a role of a known cluster's service accounts has one.",
   level: "mandatory",
   severity: "medium",
   remediation: "Set permissionsBoundary of the role.",

@@ -6,7 +6,8 @@ import { at, fieldsOf, type Value } from "./values";
 /** An access token; not a placeholder, such as only zeros. */
 const TOKEN = /\bpul-(?!(.)\1{39})[0-9a-f]{40}\b/;
 const VARIABLE = "PULUMI_ACCESS_TOKEN";
-const TOKEN_TYPES = /^pulumiservice:(index:((Access|OrgAccess|TeamAccess)Token|AgentPool)|api\/tokens:\w+)$/;
+const TOKEN_TYPES =
+  /^pulumiservice:(index:((Access|OrgAccess|TeamAccess)Token|AgentPool)|api\/(tokens:\w+|agents:Pool))$/;
 
 export const noStoredToken: Rule = {
   name: "no-stored-token",

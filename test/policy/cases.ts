@@ -250,7 +250,7 @@ export const CASES: Record<string, Case[]> = {
   ],
   "no-stored-token": [
     ["resources of other packages", [of("my-pulumiservice:index:AccessToken", {  a: 1 }), of("pulumiservice:index:AccessTokens", { a: 1 }), of("pulumiservice:index:Environments", { yaml: "PULUMI_ACCESS_TOKEN: x" }), of("my-pulumiservice:index:Environment", { yaml: "PULUMI_ACCESS_TOKEN: x" })], []],
-    ...["index:AccessToken", "index:TeamAccessToken", "index:OrgAccessToken", "index:AgentPool", "api/tokens:TeamToken"].map((type): Case => [type, [of(`pulumiservice:${type}`, { teamName: "a" })], ["no-stored-token: It has an access token"]]),
+    ...["index:AccessToken", "index:TeamAccessToken", "index:OrgAccessToken", "index:AgentPool", "api/agents:Pool", "api/tokens:TeamToken"].map((type): Case => [type, [of(`pulumiservice:${type}`, { teamName: "a" })], ["no-stored-token: It has an access token"]]),
     ["in any resource", [of("pulumi:index:Stash", { input: TOKEN })], ["no-stored-token: contains an access token"]],
     ...["data", "binaryData"].map((files): Case => [`encoded in ${files}`, [object("core/v1:Secret", { [files]: { a: Buffer.from(TOKEN).toString("base64") } })], ["no-stored-token: contains"]]),
     ["as an example", [object("core/v1:ConfigMap", { data: { README: `pul-${"0".repeat(40)}` } })], []],
