@@ -78,9 +78,10 @@ export const attachedPolicies: Rule = {
 
 /** Returns the ARNs and names of the policies of a role. */
 function policiesOf({ managedPolicyArns, inlinePolicies, policies }: Fields): string[] {
-  const names = listOf(inlinePolicies).map((it) => at(it, "name") ?? "");
-  const namesOfAwsNative = listOf(policies).map((it) => at(it, "policyName") ?? "");
-  return [managedPolicyArns, names, namesOfAwsNative].flatMap(stringsOf);
+  // aws-native has the inline ones in `policies`.
+  const inline = [inlinePolicies, policies].flatMap((it) => listOf(it));
+  const names = inline.map((it) => at(it, "name") ?? at(it, "policyName") ?? "");
+  return [managedPolicyArns, names].flatMap(stringsOf);
 }
 
 /** Returns the ARNs and names of the policies that a resource attaches. */

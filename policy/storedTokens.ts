@@ -11,7 +11,7 @@ const TOKEN_TYPES =
 
 export const noStoredToken: Rule = {
   name: "no-stored-token",
-  description: "The program creates no access token, contains none, and sets no PULUMI_ACCESS_TOKEN.",
+  description: "The program creates no access token, contains none, and names no PULUMI_ACCESS_TOKEN.",
   // A migration has both for a while.
   level: "advisory",
   severity: "high",

@@ -35,8 +35,8 @@ deny_in_issuer() {
 issuers=$(pulumi api "/api/orgs/$organization/oidc/issuers" | jq --raw-output '.oidcIssuers[].id')
 denied=0 failed=0
 for issuer in $issuers; do
-  if changed=$(deny_in_issuer "$issuer"); then
-    [[ ! $changed ]] || denied=$((denied + 1))
+  if denied_issuer=$(deny_in_issuer "$issuer"); then
+    [[ ! $denied_issuer ]] || denied=$((denied + 1))
   else
     failed=$((failed + 1))
     echo "FAILED: issuer $issuer may still grant the team's token." >&2
