@@ -309,7 +309,7 @@ exchange() {
         fail 77 "$api_url denied the token exchange: HTTP $answer_status: $(excerpt "$answer_body")
   Requested from organization $organization: $requested, $expiration seconds.
   An allow policy of its OIDC issuer must match the request and the claims of this ID token.
-  If no exchange of this access stack was ever granted, rules may not match lists such as aud: set audienceRule to false.
+  If no exchange of this access stack was ever granted, rules may not match lists such as aud: try audienceRule: false, and undo it if that does not help.
   Claims: $(claims)"
         ;;
       */408 | */429 | */5??) wait_to_retry 75 "$api_url returned HTTP $answer_status" ;;

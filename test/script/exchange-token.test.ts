@@ -153,7 +153,7 @@ describe("a denial", AT_ONCE, () => {
 <html>\\x0d\\x0a<h1>Forbidden\\x1b[31m\\xe2\\x80\\xae\\xc3\\xa9</h1>
   Requested from organization acme: personal, scope user:alice, 7200 seconds.
   An allow policy of its OIDC issuer must match the request and the claims of this ID token.
-  If no exchange of this access stack was ever granted, rules may not match lists such as aud: set audienceRule to false.
+  If no exchange of this access stack was ever granted, rules may not match lists such as aud: try audienceRule: false, and undo it if that does not help.
   Claims: {"sub":"???>>>???>>>?>?>\\x0a\\x1b[31m\\xc3\\xa9\\x00~"} 
 `;
     const stderr = run.stderr.replace(/^ERROR: ld\.so: .*\n/gm, "");
@@ -202,7 +202,7 @@ describe("a denial", AT_ONCE, () => {
     const [denied] = await callMain([{ settings, idToken: idTokenOf({ sub: long }), curlPrints }]);
     assert.match(
       denied?.output ?? "",
-      /^exchange-token: http\S+ denied .*\n.*\n.*\n.* audienceRule .*\n {2}Claims: \{"sub":"long words/,
+      /^exchange-token: http\S+ denied .*\n.*\n.*\n.* audienceRule: .*\n {2}Claims: \{"sub":"long words/,
     );
     assert.equal(denied?.output.length, 1800);
   });
