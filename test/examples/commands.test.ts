@@ -188,7 +188,7 @@ describe("trust-service-accounts.sh", { skip: missingJq }, () => {
 });
 
 test("the owner of a leaked token is looked up, and the token stays out of the arguments and the output", async (t) => {
-  const users: Record<string, object> = { "token pul-leaked": { githubLogin: "team-account:1" } };
+  const users: Record<string, object> = { "token pul-leaked": { tokenInfo: { team: "team-a" } } };
   const { origin, close } = await startServer(({ url, headers }) => {
     const body = users[headers.authorization ?? ""];
     return body && url === "/api/user" ? { status: 200, body } : { status: 401 };
@@ -206,7 +206,7 @@ test("the owner of a leaked token is looked up, and the token stays out of the a
     assert.doesNotMatch(stdout + stderr, /pul-/);
     return stdout;
   };
-  assert.match(await look("pul-leaked"), /"githubLogin":"team-account:1".*\n200$/m);
+  assert.match(await look("pul-leaked"), /"team":"team-a".*\n200$/m);
   assert.match(await look("pul-dead"), /^401$/m);
 });
 
@@ -235,6 +235,7 @@ test("every role of an access stack is denied everything, and the denial is remo
   const Statement = [{ Effect: "Deny", Action: "*", Resource: "*" }];
   const document = JSON.stringify({ Version: "2012-10-17", Statement });
   assert.deepEqual(run("deny"), [
+    ...["role-1", "role-2"],
     `iam put-role-policy --role-name role-1 --policy-name leak --policy-document ${document}`,
     "FAILED role-1",
     `iam put-role-policy --role-name role-2 --policy-name leak --policy-document ${document}`,

@@ -1,4 +1,4 @@
-// examples/incident/end-team.sh, with the CLI and an emulated Pulumi Cloud.
+// examples/incident/stop-exchanges.sh, with the CLI and an emulated Pulumi Cloud.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -16,17 +16,17 @@ const rules = { iss: "https://example.com" };
 const team = (teamName: string): AuthPolicy => ({ decision: "allow", tokenType: "team", teamName, rules });
 const ORGANIZATION: AuthPolicy = { decision: "allow", tokenType: "organization", rules };
 
-describe("end-team.sh", { skip: missingCli || missingJq }, () => {
-  test("turns the team's allow policies into deny policies in every issuer, also when run again, and changes no other policy", async (t) => {
-    const { endTeam, policies } = await newCloud(t, {
+describe("stop-exchanges.sh", { skip: missingCli || missingJq }, () => {
+  test("turns the owner's allow policies into deny policies in every issuer, also when run again, and changes no other policy", async (t) => {
+    const { stopExchanges, policies } = await newCloud(t, {
       both: [team("team-a-prod"), team("team-a-dev"), ORGANIZATION],
       // Pulumi Cloud does not distinguish names by case, and rejects an empty list.
       only: [team("Team-A-prod")],
       other: [team("team-a-dev")],
     });
-    await endTeam("team-a-prod");
-    const { stdout } = succeeded(await endTeam("team-a-prod"));
-    assert.equal(stdout, "team-a-prod is now denied by 2 issuers.\n");
+    await stopExchanges("team:team-a-prod");
+    const { stdout } = succeeded(await stopExchanges("team:team-a-prod"));
+    assert.equal(stdout, "team:team-a-prod is now denied by 2 issuers.\n");
     assert.deepEqual(policies(), {
       both: ["organization allow", "team-a-dev allow", "team-a-prod deny"],
       only: ["Team-A-prod deny"],
@@ -34,13 +34,24 @@ describe("end-team.sh", { skip: missingCli || missingJq }, () => {
     });
   });
 
-  test("fails for a team that no issuer has a policy for, such as a mistyped one", async (t) => {
-    const { endTeam } = await newCloud(t, { other: [team("team-a-dev")] });
-    failed(await endTeam("team-a"), /^team-a is now denied by 0 issuers\.$/m);
+  test("tells the owners of all kinds apart, and fails for one that no issuer has a policy for", async (t) => {
+    const policyOf: Record<string, AuthPolicy> = {
+      "user:x": { decision: "allow", tokenType: "personal", userLogin: "x", rules },
+      "team:x": team("x"),
+      "runner:x": { decision: "allow", tokenType: "runner", runnerID: "x", rules },
+      "role:x": { ...ORGANIZATION, ...{ roleID: "x" } },
+      organization: ORGANIZATION,
+    };
+    const { stopExchanges, policies } = await newCloud(t, { all: Object.values(policyOf) });
+    for (const [index, owner] of Object.keys(policyOf).entries()) {
+      succeeded(await stopExchanges(owner));
+      assert.equal(policies().all?.filter((it) => it.endsWith(" deny")).length, index + 1, owner);
+    }
+    failed(await stopExchanges("team:y"), /^team:y is now denied by 0 issuers\.$/m);
   });
 
   test("names the issuer that it could not change, and changes the others", async (t) => {
-    const { cloud, endTeam, policies } = await newCloud(t, {
+    const { cloud, stopExchanges, policies } = await newCloud(t, {
       broken: [team("team-a-prod")],
       other: [team("team-a-prod")],
     });
@@ -51,7 +62,7 @@ describe("end-team.sh", { skip: missingCli || missingJq }, () => {
       return update(id, changes);
     };
     failed(
-      await endTeam("team-a-prod"),
+      await stopExchanges("team:team-a-prod"),
       RegExp(`^FAILED: issuer ${broken.id.replace("acme/", "")} may `, "m"),
     );
     assert.deepEqual(policies(), { broken: ["team-a-prod allow"], other: ["team-a-prod deny"] });
@@ -73,8 +84,8 @@ async function newCloud(t: TestContext, issuers: Record<string, AuthPolicy[]>) {
   t.after(cli.remove);
   return {
     cloud,
-    endTeam: (name: string) => {
-      const script = join(ROOT, "examples", "incident", "end-team.sh");
+    stopExchanges: (name: string) => {
+      const script = join(ROOT, "examples", "incident", "stop-exchanges.sh");
       return cli.run(cli.directory, "bash", script, "acme", name);
     },
     /** Returns what each policy of each issuer is for, with its decision. The service returns them in another order. */
