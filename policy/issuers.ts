@@ -68,8 +68,10 @@ export const oneServiceAccount: Rule = {
   },
   check(resource, { settings, report }) {
     for (const { policy, rules, account, isOfKubernetes } of grantsOf(resource)) {
-      if (!isOfKubernetes || isUnknown(rules)) continue;
-      if (account === undefined) {
+      // The rules are a string as long as none of them is known.
+      if (!isOfKubernetes || typeof policy.rules === "string") continue;
+      const isKnown = ![rules[NAMESPACE], rules[NAME], rules.sub].some(isUnknown);
+      if (account === undefined && isKnown) {
         const due = `${NAMESPACE} and ${NAME}, or sub "${SUBJECT}NAMESPACE:NAME", without * ? . in a name`;
         report(`An allow policy names no single service account: ${textOf(policy)}. Require ${due}.`);
       }

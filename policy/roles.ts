@@ -188,7 +188,7 @@ function useOfRole({ type, inputs, propertyDependencies }: Resource, program: Re
 export const podIdentity: Rule = {
   name: "pod-identity",
   description:
-    "If EKS Pod Identity gives a service account with a token a role of the program, that role names it.",
+    "If EKS Pod Identity gives a service account with a token a role of the program, that role names it, and its cluster by name.",
   level: "mandatory",
   severity: "high",
   remediation: `Require ${CLUSTER_TAG}, ${NAMESPACE_TAG}, and ${NAME_TAG} by StringEquals in the trust policy.`,

@@ -143,7 +143,7 @@ export const CASES: Record<string, Case[]> = {
     ["an issuer of another package", ["my-pulumiservice:index:OidcIssuer", "pulumiservice:index:OidcIssuers"].map((type) => of(type, by({ sub: "*" })[0]?.inputs ?? {})), []],
     ["the sub", by({ sub: DEPLOYER }), []],
     ...[
-      { ...NAMES, [NAMESPACE]: "*" }, { ...NAMES, [NAME]: "deploy-?" }, { ...NAMES, [NAME]: "a.b" }, { [NAMESPACE]: "ci" }, { [NAME]: "deployer" }, { "kubernetes.io.namespace": "ci" },
+      { ...NAMES, [NAMESPACE]: "*" }, { ...NAMES, [NAMESPACE]: "*", aud: UNKNOWN }, { ...NAMES, [NAME]: "deploy-?" }, { ...NAMES, [NAME]: "a.b" }, { [NAMESPACE]: "ci" }, { [NAME]: "deployer" }, { "kubernetes.io.namespace": "ci" },
       ...[`${DEPLOYER}*`, "system:serviceaccount:ci:*", "*", "sys*", "s?stem:serviceaccount:a:b", "s*:ci:deployer", ".".repeat(22)].map((sub) => ({ sub })),
       ...["system:serviceaccount:a:b:c", "system:serviceaccount:a", "(system):serviceaccount:a:b", "(System):ServiceAccount:a:b", "a|system:serviceaccount:a:b", "System:ServiceAccount:a:b"].map((sub) => ({ sub })),
       {}, { iss: "x" }, { jti: "*-*" }, { exp: "1*" }, { repository: "*" }, { repository: "x", [NAMESPACE]: "ci" }, { repository: "x", sub: "system:serviceaccount:ci:*" },
@@ -157,7 +157,7 @@ export const CASES: Record<string, Case[]> = {
     ["claims that only look like aud", [gitlab({ haud: "x" }), gitlab({ audx: "y" })].map((it, index) => ({ ...it, inputs: { ...it.inputs, organization: `${index}` } })), []],
     ["an issuer whose URL contains that of EKS", [gitlab({ sub: "x" }), github({ sub: "x" }, {}, { url: "https://x.com/oidc.eks.a" }), github({ sub: "x" }, {}, { url: "https://x-oidc.eks.com" })], []],
     ["anything by api/auth", [authPolicy(allow({ aud: AUD }))], ["one-service-account: names no single", "one-issuer: replaces"]],
-    ["rules that are not known yet", [...by({ sub: UNKNOWN }), issuer([allow({ [NAMESPACE]: UNKNOWN, [NAME]: "*" })], { url: "https://b" }, { name: "b" })], []],
+    ["rules that are not known yet", [...by({ sub: UNKNOWN }), issuer([allow({ [NAMESPACE]: UNKNOWN, [NAME]: "*", aud: AUD })], { url: "https://b" }, { name: "b" })], []],
     ["policies that are not known yet, and none", [issuer(UNKNOWN), issuer(undefined, { url: "https://b" }, { name: "b" })], []],
   ],
   "one-issuer": [
