@@ -18,6 +18,12 @@ for stack in "${@:3}"; do
   bash "$(dirname "$0")/wait-for-update.sh" "$namespace" "$stack"
   account=$(kubectl get stacks.pulumi.com "$stack" --namespace "$namespace" --output jsonpath='{.spec.serviceAccountName}')
   patch=$(sed "s/SERVICE_ACCOUNT/${account:-default}/; s/STACK/$stack/" "$file")
-  kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch "$patch"
+  patched=$(kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch "$patch")
+  echo "$patched"
+  ready=$(kubectl get stacks.pulumi.com "$stack" --namespace "$namespace" --output jsonpath='{.status.conditions[?(@.type=="Ready")].status}')
+  # Without a change, the operator does not retry a failed update, or only hours later.
+  if [[ $patched == *'(no change)' && $ready != True ]]; then
+    kubectl annotate stacks.pulumi.com "$stack" --namespace "$namespace" --overwrite "pulumi.com/reconciliation-request=$(date)"
+  fi
   kubectl wait stacks.pulumi.com "$stack" --namespace "$namespace" --for condition=Ready --timeout 1h
 done

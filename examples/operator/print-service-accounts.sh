@@ -23,7 +23,8 @@ for stack in "${@:2}"; do
   # Its pods would get the Stack's token and permissions.
   existing=$(kubectl get serviceaccount "$stack" --namespace "$namespace" --ignore-not-found --output name)
   if [[ -n $existing ]]; then
-    echo "Service account $namespace/$stack exists, but the Stack $stack does not use it. Delete it if no pod uses it." >&2
+    echo "Service account $namespace/$stack exists, but the Stack $stack does not use it." \
+      'If this script printed it, remove the Stack from the list. Otherwise, delete it if no pod uses it.' >&2
     exit 255
   fi
 

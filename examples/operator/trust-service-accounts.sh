@@ -2,7 +2,9 @@
 # Lets the service account with a Stack's name assume the IAM role of the service account that the Stack runs as now. For IRSA and EKS
 # Pod Identity, it adds the new service account to the role's trust policy wherever the current one is named; for Pod Identity, it also
 # creates an association. It prints what became of each role, and skips a Stack without a role. IAM limits the length of a trust policy:
-# for many Stacks, create more roles. Requires kubectl, jq, and the AWS CLI with credentials for the account of the cluster and the role.
+# for many Stacks, create more roles. Requires kubectl, jq, and the AWS CLI with credentials for the account of the cluster and the role, which
+# need eks:ListPodIdentityAssociations, iam:GetRole, and iam:UpdateAssumeRolePolicy, and for Pod Identity, eks:DescribePodIdentityAssociation,
+# eks:CreatePodIdentityAssociation, and iam:PassRole.
 #
 # Usage: trust-service-accounts.sh CLUSTER NAMESPACE STACK...
 set -Eeuo pipefail

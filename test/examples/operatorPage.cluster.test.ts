@@ -25,6 +25,7 @@ import { codeIn, commandsWith, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const STACKS_PATH = "/apis/pulumi.com/v1/namespaces/team-a/stacks";
+const RETRY = "pulumi.com/reconciliation-request";
 const RBAC = "rbac.authorization.k8s.io";
 const TOKEN = `pul-${randomBytes(20).toString("hex")}`;
 
@@ -100,7 +101,7 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   /** Runs the command of the page that applies a patch to the Stacks in stacks.txt. */
   function runPatch(name: string): Promise<string> {
     const [command = "", ...others] = codeIn(PAGE, "bash").filter((it) => RegExp(`/${name}\\s`).test(it));
-    const patch = command.replace(/^grep -vxFf by-hand\.txt stacks\.txt \| (.*)$/m, "$1 <stacks.txt");
+    const patch = command.replace(/^grep .* \| xargs -r (.*)$/m, "xargs $1 <stacks.txt");
     assert.match(patch, /^xargs -L1 bash examples\/operator\/patch-stacks\.sh .* <stacks\.txt\n$/);
     assert.deepEqual([...new Set(others)], others.length > 0 ? [command] : []);
     return server.shell(command, { cwd: directory });
@@ -184,7 +185,8 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
       "Stack\tteam-b\tliterals\tspec",
       "Stack\tteam-b\tworkspace\tspec",
     ]);
-    assert.equal(await run("deployments,statefulsets"), "CronJob\tteam-a\treader\n");
+    const readers = ["CronJob\tteam-a\treader", "Stack\tteam-a\tapp", "Stack\tteam-a\tweb"];
+    assert.deepEqual(linesIn(await run("deployments,statefulsets")), readers);
   });
 
   test("list where the Stacks read variables from, by field, and their service accounts", async () => {
@@ -207,11 +209,11 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   test("write each Stack to all.txt once, first one of them to stacks.txt, and then all others", async () => {
     await run(">all.txt");
-    await run(">stacks.txt");
+    await run("tee first.txt");
     const contentOf = (name: string) => readFile(join(directory, name), "utf8");
     assert.equal(await contentOf("all.txt"), "team-a\tapp\nteam-a\tweb\n");
     assert.equal(await contentOf("stacks.txt"), "team-a\tapp\n");
-    await run("others.txt");
+    await run("-vxFf first.txt");
     assert.equal(await contentOf("stacks.txt"), "team-a\tweb\n");
   });
 
@@ -340,6 +342,14 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
 
   test("turn the exchange on again", async () => {
     assert.deepEqual(await specAfter("turn-on.yaml"), { ...WITH_TOKEN, envRefs: STORED });
+  });
+
+  test("let the operator retry a failed Stack that has its patch already", async () => {
+    await report("app", "failed");
+    const done = runPatch("turn-on.yaml");
+    const isAsked = async () => RETRY in ((await stackOf("app")).metadata?.annotations ?? {});
+    await eventually("a retry is requested", isAsked);
+    await withOperator(done);
   });
 
   test("mount the exchange in each Stack, for its service account, except where it would replace lists", async () => {
