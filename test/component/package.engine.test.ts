@@ -122,40 +122,29 @@ describe("the package of the component", { skip: missingCli }, () => {
       succeeded(await pulumi("preview", "--expect-no-changes"));
     });
 
-    await t.test("is the start of another one, without its clusters and teams", async () => {
-      await documented("new-stage");
-      assert.deepEqual(await readdir(join(fleet, "test")), ["Pulumi.yaml"]);
-      const { name, config } = parse(await projectOf("test"));
-      assert.equal(name, "clusters-test");
-      assert.equal(config.serviceAccounts.default[0].teamName, "team-a-test");
+    await t.test("gets the newest component and its policy pack, then the next stage", async () => {
+      const [newest, later] = [await projectOf("dev"), await projectOf("staging")];
+      const [ref = assert.fail()] = /(?<=component@)[0-9a-f]{40}/.exec(newest) ?? [];
+      const outdated = (project: string) => project.replace(ref, "0".repeat(40));
+      await writeFile(join(fleet, "dev", "Pulumi.yaml"), outdated(newest));
+      await writeFile(join(fleet, "staging", "Pulumi.yaml"), outdated(later));
+      await documented("upgrade");
+      assert.deepEqual([await projectOf("dev"), await projectOf("staging")], [newest, outdated(later)]);
+
+      const pipeline = join(fleet, ".github", "pipeline.json");
+      const [ofStage, ofLater] = [{ directory: "dev" }, { directory: "staging" }];
+      const none = { directory: "staging", policyPack: "none" };
+      await writeFile(pipeline, JSON.stringify({ stacks: [ofStage, ofLater, none] }));
+      await documented("upgrade");
+      const policyPack = { repository: "OWNER/eks-pulumi-oidc", ref };
+      const upgraded = { ...ofStage, policyPack };
+      assert.deepEqual(JSON.parse(await readFile(pipeline, "utf8")).stacks, [upgraded, ofLater, none]);
+
+      await documented("later-stage");
+      assert.equal(await projectOf("staging"), later);
+      const { stacks } = JSON.parse(await readFile(pipeline, "utf8"));
+      assert.deepEqual(stacks, [upgraded, { ...ofLater, policyPack }, none]);
     });
-
-    await t.test(
-      "gets the newest component and its policy pack, and then the next stage from it",
-      async () => {
-        const [newest, later] = [await projectOf("dev"), await projectOf("staging")];
-        const [ref = assert.fail()] = /(?<=component@)[0-9a-f]{40}/.exec(newest) ?? [];
-        const outdated = (project: string) => project.replace(ref, "0".repeat(40));
-        await writeFile(join(fleet, "dev", "Pulumi.yaml"), outdated(newest));
-        await writeFile(join(fleet, "staging", "Pulumi.yaml"), outdated(later));
-        await documented("upgrade");
-        assert.deepEqual([await projectOf("dev"), await projectOf("staging")], [newest, outdated(later)]);
-
-        const pipeline = join(fleet, ".github", "pipeline.json");
-        const [ofStage, ofLater] = [{ directory: "dev" }, { directory: "staging" }];
-        const none = { directory: "staging", policyPack: "none" };
-        await writeFile(pipeline, JSON.stringify({ stacks: [ofStage, ofLater, none] }));
-        await documented("upgrade");
-        const policyPack = { repository: "OWNER/eks-pulumi-oidc", ref };
-        const upgraded = { ...ofStage, policyPack };
-        assert.deepEqual(JSON.parse(await readFile(pipeline, "utf8")).stacks, [upgraded, ofLater, none]);
-
-        await documented("later-stage");
-        assert.equal(await projectOf("staging"), later);
-        const { stacks } = JSON.parse(await readFile(pipeline, "utf8"));
-        assert.deepEqual(stacks, [upgraded, { ...ofLater, policyPack }, none]);
-      },
-    );
 
     succeeded(await pulumi("destroy", "--yes"));
     assert.deepEqual(simulation.existing(), before);
