@@ -156,7 +156,7 @@ export const trust: Rule = {
 export const otherTrust: Rule = {
   name: "other-trust",
   description:
-    "Other IRSA roles name service accounts, too, and service accounts with a token use roles of the program.",
+    "Other IRSA roles name their service accounts, and service accounts with a token use roles of the program.",
   level: "advisory",
   severity: "medium",
   remediation: "Name them by StringEquals in the trust policy, and look at the roles of others.",
