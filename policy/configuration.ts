@@ -20,9 +20,11 @@ export function requireValid(policies: Rule[], configuration: Fields): void {
     return Object.entries(settingsOf(name, configuration)).flatMap(([key, value]) => {
       if (!known.includes(key))
         return `${name}.${key}: unknown setting. The settings are ${known.join(", ")}.`;
-      const type = settings[key]?.type;
-      const expected = type ? `must have the type ${type}` : `must be one of ${LEVELS.join(", ")}`;
-      return isValid(value, settings[key]) ? [] : `${name}.${key}: ${expected}.`;
+      const setting = settings[key];
+      const expected = setting
+        ? `must be a valid ${setting.type}. ${setting.description}`
+        : `must be one of ${LEVELS.join(", ")}.`;
+      return isValid(value, setting) ? [] : `${name}.${key}: ${expected}`;
     });
   });
   if (problems.length === 0) return;
@@ -35,7 +37,9 @@ export function requireValid(policies: Rule[], configuration: Fields): void {
 function isValid(value: Value | undefined, setting: Setting | undefined): boolean {
   if (!setting) return LEVELS.some((level) => level === value);
   if (setting.type === "integer") return Number.isInteger(value);
-  return setting.type === (Array.isArray(value) ? "array" : typeof value);
+  if (!Array.isArray(value)) return setting.type === typeof value;
+  const pattern = RegExp(setting.items?.pattern ?? "");
+  return setting.type === "array" && value.every((it) => typeof it === "string" && pattern.test(it));
 }
 
 /** Returns the settings that a configuration has for a guardrail, with its level as `enforcementLevel`. */

@@ -14,7 +14,10 @@ export const limits: Rule = {
   settings: {
     maxExpirationSeconds: { type: "integer", default: 3600, description: "For the tokens of a cluster." },
     organizationAdmins: list("Who can be an admin: NAMESPACE/NAME, or the sub of any other ID token."),
-    forbidden: list("What no one can be granted: team:NAME, user:LOGIN, runner:ID, or role:ID."),
+    forbidden: {
+      ...list("What no one can be granted: team:NAME, user:LOGIN, runner:ID, or role:ID."),
+      items: { type: "string", pattern: "^(team|user|runner|role):[^*?]+$" },
+    },
     issuers: list("URLs of the issuers that can be registered, or how they begin. If empty, any."),
   },
   check(resource, { settings, report }) {

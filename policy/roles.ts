@@ -8,6 +8,7 @@ const ROLE = /^(aws:iam\/role:Role|aws-native:iam:Role)$/;
 const ASSOCIATION = /^aws(-native)?:eks(\/podIdentityAssociation)?:PodIdentityAssociation$/;
 
 /** What EKS Pod Identity tells AWS about a pod: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html */
+const POD_IDENTITY = "pods.eks.amazonaws.com";
 const CLUSTER_TAG = "aws:RequestTag/eks-cluster-arn";
 const NAMESPACE_TAG = "aws:RequestTag/kubernetes-namespace";
 const NAME_TAG = "aws:RequestTag/kubernetes-service-account";
@@ -33,7 +34,7 @@ function trustOf({ type, inputs }: Resource, program: Resource[]): Trust[] {
     // Whatever AWS account a provider is in.
     const urls = providers.flatMap((it) => it.split(":oidc-provider/")[1] ?? []);
     const issuers = urls.filter((it) => isOfCluster(it, program));
-    const isPodIdentity = stringsOf(at(statement, "Principal", "Service")).includes("pods.eks.amazonaws.com");
+    const isPodIdentity = stringsOf(at(statement, "Principal", "Service")).includes(POD_IDENTITY);
     return { statement, issuers, isPodIdentity, account: accountIn(statement, issuers) };
   });
 }
@@ -81,7 +82,7 @@ type Problems = Record<Level, string[]>;
 function problemsOf(role: Resource, program: Resource[], alsoTrusted: string[] = []): Problems {
   const problems: Problems = { mandatory: [], advisory: [] };
   const grantee = granteeOf(role, program);
-  for (const { statement, issuers, account } of trustOf(role, program)) {
+  for (const { statement, issuers, isPodIdentity, account } of trustOf(role, program)) {
     if (trustsAnyone(statement)) {
       problems.mandatory.push(`Anyone can assume it: ${textOf(statement)}.`);
       continue;
@@ -90,10 +91,11 @@ function problemsOf(role: Resource, program: Resource[], alsoTrusted: string[] =
     if (grantee === undefined) continue;
     const isElsewhere = issuers.some((it) => !accountsOf(program, it).includes(grantee));
     if (account === grantee && isElsewhere) problems.advisory.push(`It trusts ${textOf(issuers)}, too.`);
-    if (account === grantee) continue;
-    const principals = principalsIn(statement);
-    if (principals.every((it) => alsoTrusted.includes(it))) continue;
-    const found = `${grantee}, which is granted a token, shares its role with ${textOf(principals)}`;
+    let others = principalsIn(statement);
+    // Whoever assumes a role chooses the tags of the session, but has no sub.
+    if (account === grantee) others = isPodIdentity ? others.filter((it) => it !== POD_IDENTITY) : [];
+    if (others.every((it) => alsoTrusted.includes(it))) continue;
+    const found = `${grantee}, which is granted a token, shares its role with ${textOf(others)}`;
     problems.mandatory.push(`${found} instead of no one. To allow it, change alsoTrusted of "trust".`);
   }
   return problems;

@@ -48,7 +48,7 @@ export interface Context {
 
 export interface Setting {
   type: "integer" | "boolean" | "array";
-  items?: { type: "string" };
+  items?: { type: "string"; pattern?: string };
   default: number | boolean | string[];
   description: string;
 }

@@ -232,6 +232,7 @@ export const CASES: Record<string, Case[]> = {
     ["none of a role that another uses", [granting, podRole({}, {}), association({ roleArn: UNKNOWN })], []],
     ["none, by IRSA", [granting, podRole({}), account({ [ROLE_ARN]: "arn:role" })], []],
     ["none, and no token", [podRole({}), association()], []],
+    ["the three tags, and an account, which can set them", [granting, role([assumed({ Service: "pods.eks.amazonaws.com", AWS: "arn:aws:iam::999999999999:root" }, { Condition: { StringEquals: TAGS } })], {}, { outputs: { arn: "arn:role" } }), association()], ["trust: ci/deployer, which is granted a token, shares its role with [\"arn:aws:iam::999999999999:root\"]"]],
     ["none for another service", [granting, role([assumed({ Service: "x" })], {}, { outputs: { arn: "arn:role" } }), association()], []],
   ],
   "permissions-boundary": [

@@ -39,15 +39,10 @@ test("the level of a rule is its own in the configuration, that of all, or its d
   assert.deepEqual(levels({ all: "disabled" }), []);
 });
 
-test("a misspelled rule or setting is an error that lists all of them", () => {
-  const misspelled = {
-    limit: {},
-    limits: { organizationAdmin: [], forbidden: [] },
-    trust: "advisory",
-    all: { a: 1 },
-  };
+test("a misspelled rule, setting, or owner is an error that lists all of them", () => {
+  const misspelled = { limit: {}, limits: { organizationAdmin: [], forbidden: ["teams:a"] }, all: { a: 1 } };
   assert.throws(() => runRules([], misspelled), {
     message:
-      /^Invalid .*:\n {2}limit: unknown guardrail\. The guardrails are all, limits, .*\n {2}limits\.organizationAdmin: unknown setting\. .*organizationAdmins.*\n {2}all\.a: unknown setting\. .*$/,
+      /^Invalid .*:\n {2}limit: unknown guardrail\. The guardrails are all, limits, .*\n {2}limits\.organizationAdmin: unknown setting\. .*organizationAdmins.*\n {2}limits\.forbidden: must be a valid array\. .*\n {2}all\.a: unknown setting\. .*$/,
   });
 });
