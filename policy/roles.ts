@@ -92,7 +92,7 @@ function problemsOf(role: Resource, program: Resource[], alsoTrusted: string[] =
     const isElsewhere = issuers.some((it) => !accountsOf(program, it).includes(grantee));
     if (account === grantee && isElsewhere) problems.advisory.push(`It trusts ${textOf(issuers)}, too.`);
     let others = principalsIn(statement);
-    // Whoever assumes a role chooses the tags of the session, but has no sub.
+    // Anyone who assumes a role chooses the tags of the session, but has no sub.
     if (account === grantee) others = isPodIdentity ? others.filter((it) => it !== POD_IDENTITY) : [];
     if (others.every((it) => alsoTrusted.includes(it))) continue;
     const found = `${grantee}, which is granted a token, shares its role with ${textOf(others)}`;

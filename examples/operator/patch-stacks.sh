@@ -13,6 +13,14 @@ if [[ $# -lt 3 ]]; then
 fi
 file=$1 namespace=$2
 
+# Without a change, the operator does not retry a failed update, or only hours later.
+retry_failed() {
+  local ready
+  ready=$(kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output jsonpath='{.status.conditions[?(@.type=="Ready")].status}')
+  if [[ $ready == True ]]; then return; fi
+  kubectl annotate stacks.pulumi.com "$1" --namespace "$namespace" --overwrite "pulumi.com/reconciliation-request=$(date)"
+}
+
 for stack in "${@:3}"; do
   # A Stack whose last update has failed is not ready, but is patched, too: the patch can be the way back.
   bash "$(dirname "$0")/wait-for-update.sh" "$namespace" "$stack"
@@ -20,10 +28,6 @@ for stack in "${@:3}"; do
   patch=$(sed "s/SERVICE_ACCOUNT/${account:-default}/; s/STACK/$stack/" "$file")
   patched=$(kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch "$patch")
   echo "$patched"
-  ready=$(kubectl get stacks.pulumi.com "$stack" --namespace "$namespace" --output jsonpath='{.status.conditions[?(@.type=="Ready")].status}')
-  # Without a change, the operator does not retry a failed update, or only hours later.
-  if [[ $patched == *'(no change)' && $ready != True ]]; then
-    kubectl annotate stacks.pulumi.com "$stack" --namespace "$namespace" --overwrite "pulumi.com/reconciliation-request=$(date)"
-  fi
+  if [[ $patched == *'(no change)' ]]; then retry_failed "$stack"; fi
   kubectl wait stacks.pulumi.com "$stack" --namespace "$namespace" --for condition=Ready --timeout 1h
 done
