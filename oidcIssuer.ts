@@ -48,7 +48,7 @@ export function createOidcIssuer(
 }
 
 /** Until the SDK has this version or a later one: an older provider rejects the `roleID` of an allow policy. */
-export const PROVIDER_VERSION = "1.5.0";
+const PROVIDER_VERSION = "1.5.0";
 
 /**
  * Creates the provider of Pulumi Cloud, which sends the access token of the current login to `apiUrl`.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Stops new exchanges for an owner of access tokens, in every cluster of an organization: docs/incidents.md. In every OIDC issuer, it
-# replaces the owner's allow policies by deny policies, because Pulumi Cloud accepts no empty list of policies. Issued tokens keep working.
+# replaces the owner's allow policies by deny policies, because Pulumi Cloud accepts no empty list of policies. Issued tokens keep working,
+# and the script prints until when. Requires the Pulumi CLI, signed in as an organization admin, and jq.
 #
 # `pulumi up --refresh` in an access stack undoes it there, and so does any update that changes its list of service accounts.
 #
@@ -23,7 +24,7 @@ denying() {
       elif .roleID // "" != "" then "role:" + .roleID
       else "organization" end;
     def is_for_owner: (owner | ascii_downcase) == ($owner | ascii_downcase);
-    select(any(.policies[]; is_for_owner))
+    select(any(.policies[]?; is_for_owner))
     | .id, { policies: .policies | map(del(.id) | if is_for_owner then .decision = "deny" else . end) }'
 }
 
@@ -38,15 +39,24 @@ deny_in_issuer() {
   echo "$1"
 }
 
-issuers=$(pulumi api "/api/orgs/$organization/oidc/issuers" | jq --raw-output '.oidcIssuers[].id')
-denied=0 failed=0
-for issuer in $issuers; do
-  if denied_issuer=$(deny_in_issuer "$issuer"); then
-    [[ ! $denied_issuer ]] || denied=$((denied + 1))
+# Prints when the tokens that the given issuers have granted until now expire at the latest.
+last_expiration() {
+  jq --raw-output '
+    [.oidcIssuers[] | select(IN(.id; $ARGS.positional[])) | .maxExpiration]
+    | if all then now + max | floor | todate else "unknown: an issuer has no maximum" end' --args "$@" <<<"$issuers"
+}
+
+issuers=$(pulumi api "/api/orgs/$organization/oidc/issuers")
+ids=$(jq --raw-output '.oidcIssuers[].id' <<<"$issuers")
+denying_issuers=() failed=0
+for id in $ids; do
+  if denying_issuer=$(deny_in_issuer "$id"); then
+    [[ ! $denying_issuer ]] || denying_issuers+=("$denying_issuer")
   else
     failed=$((failed + 1))
-    echo "FAILED: issuer $issuer may still grant tokens of $owner." >&2
+    echo "FAILED: issuer $id may still grant tokens of $owner." >&2
   fi
 done
-echo "$owner is now denied by $denied issuers."
-if ((failed > 0 || denied == 0)); then exit 1; fi
+echo "Issuers that deny $owner: ${#denying_issuers[@]}"
+if ((failed > 0 || ${#denying_issuers[@]} == 0)); then exit 1; fi
+echo "Expiration of its last issued token: $(last_expiration "${denying_issuers[@]}")"

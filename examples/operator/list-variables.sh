@@ -13,4 +13,4 @@ kubectl get stacks.pulumi.com --all-namespaces --output json | jq --raw-output '
       | (select(.name == "PULUMI_ACCESS_TOKEN") | .valueFrom // {} | .secretKeyRef // .configMapKeyRef
           | ["env", .name // "(Literal)"]),
         (.secretRef, .configMapRef | values | ["envFrom", .name]))
-  | [$stack.namespace, $stack.name, $spec.serviceAccountName // "default"] + . | @tsv'
+  | [$stack.namespace, $stack.name, $spec.workspaceTemplate.spec.serviceAccountName // $spec.serviceAccountName // "default"] + . | @tsv'

@@ -24,7 +24,8 @@ for stack in "${@:2}"; do
   existing=$(kubectl get serviceaccount "$stack" --namespace "$namespace" --ignore-not-found --output name)
   if [[ -n $existing ]]; then
     echo "Service account $namespace/$stack exists, but the Stack $stack does not use it." \
-      'If this script printed it before, go on with the next command. Otherwise, delete it if no pod uses it.' >&2
+      'If this script printed it before, go on with the next command. Otherwise, delete it if no pod uses it,' \
+      "or set the Stack's serviceAccountName yourself." >&2
     exit 255
   fi
 

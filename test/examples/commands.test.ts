@@ -239,6 +239,7 @@ test("every role of an access stack is denied everything, and the denial is remo
     `iam put-role-policy --role-name role-1 --policy-name leak --policy-document ${document}`,
     "FAILED role-1",
     `iam put-role-policy --role-name role-2 --policy-name leak --policy-document ${document}`,
+    "Denied role-2",
     "",
   ]);
   assert.deepEqual(run("undo"), [

@@ -41,6 +41,7 @@ const WITHOUT_TOKEN = { serviceAccountName: "app" };
 const WITH_TOKEN = { ...WITHOUT_TOKEN, accessTokenSecret: "pulumi-api-secret" };
 
 const WORKSPACE = {
+  serviceAccountName: "deployer",
   env: [
     { name: "PULUMI_ACCESS_TOKEN", valueFrom: { secretKeyRef: { name: "first", key: "token" } } },
     { name: "PULUMI_ACCESS_TOKEN", value: TOKEN },
@@ -55,7 +56,7 @@ const OTHER_STACKS = {
     envRefs: { PULUMI_ACCESS_TOKEN: { type: "Literal", literal: { value: TOKEN } }, A: { type: "Env" } },
   },
   older: { envSecrets: ["environment"], envs: ["variables"] },
-  workspace: { serviceAccountName: "deployer", workspaceTemplate: { spec: WORKSPACE } },
+  workspace: { workspaceTemplate: { spec: WORKSPACE } },
 };
 
 const WITH_OWN_VOLUMES = { spec: { podTemplate: { spec: { volumes: [{ name: "cache", emptyDir: {} }] } } } };
@@ -98,14 +99,11 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
   /** Runs the commands of the page that contain a string, and returns what they print. */
   const run = (text: string) => server.shell(commandsWith(PAGE, text), { cwd: directory });
 
-  /** Runs the command of the page that applies a patch to the Stacks in stacks.txt. */
+  /** Runs the command of the page that applies a patch to the Stacks in stacks.txt or back.txt. */
   function runPatch(name: string): Promise<string> {
     const [command = "", ...others] = codeIn(PAGE, "bash").filter((it) => RegExp(`/${name}\\s`).test(it));
-    const patch = command.replace(
-      /^grep -vxFf by-hand\.txt stacks\.txt \| xargs -r (.*)$/m,
-      "xargs $1 <stacks.txt",
-    );
-    assert.match(patch, /^xargs -L1 bash examples\/operator\/patch-stacks\.sh .* <stacks\.txt\n$/);
+    const patch = command.replace(/^grep -vxFf by-hand\.txt (\S+) \| xargs -r (.*)$/m, "xargs $2 <$1");
+    assert.match(patch, /^xargs -L1 bash examples\/operator\/patch-stacks\.sh .* <(stacks|back)\.txt\n$/);
     assert.deepEqual([...new Set(others)], others.length > 0 ? [command] : []);
     return server.shell(command, { cwd: directory });
   }
@@ -127,8 +125,10 @@ describe("the commands of docs/operator.md", { skip: missingApiServer || missing
     }
   }
 
-  const listStacks = (...names: string[]) =>
-    writeFile(join(directory, "stacks.txt"), names.map((name) => `team-a\t${name}\n`).join(""));
+  async function listStacks(...names: string[]): Promise<void> {
+    const lines = names.map((name) => `team-a\t${name}\n`).join("");
+    for (const file of ["stacks.txt", "back.txt"]) await writeFile(join(directory, file), lines);
+  }
 
   const linesIn = (output: string) => output.split("\n").filter(Boolean).sort();
 

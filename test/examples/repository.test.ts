@@ -5,7 +5,6 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { SETTINGS_FILES } from "../../kubernetes/tokenVolume";
-import { PROVIDER_VERSION } from "../../oidcIssuer";
 import { DEFAULT_IMAGE } from "../../settings/access";
 import { generatedFiles } from "../docs";
 import { filesWith, ROOT, read } from "../support/project";
@@ -46,10 +45,6 @@ test("every example has the versions of the SDKs that the project has", () => {
       assert.equal(version, MANIFEST.dependencies[sdk], `${path}: ${name}`);
     }
   }
-});
-
-test("the pages name the version of Pulumi Cloud's provider that the program asks for", () => {
-  assert.ok(read("docs/requirements.md").includes(`pulumiservice ${PROVIDER_VERSION}`));
 });
 
 test("every image with the Pulumi CLI is the default of the Jobs, which is as new as Pulumi.yaml requires", () => {
