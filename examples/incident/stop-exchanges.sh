@@ -39,7 +39,7 @@ deny_in_issuer() {
   echo "$1"
 }
 
-# Prints when the tokens that the given issuers have granted until now expire at the latest.
+# Prints when the tokens that the given issuers granted until now expire at the latest.
 last_expiration() {
   jq --raw-output '
     [.oidcIssuers[] | select(IN(.id; $ARGS.positional[])) | .maxExpiration]
@@ -59,4 +59,4 @@ for id in $ids; do
 done
 echo "Issuers that deny $owner: ${#denying_issuers[@]}"
 if ((failed > 0 || ${#denying_issuers[@]} == 0)); then exit 1; fi
-echo "Expiration of its last issued token: $(last_expiration "${denying_issuers[@]}")"
+echo "Its exchanged tokens expire by: $(last_expiration "${denying_issuers[@]}")"

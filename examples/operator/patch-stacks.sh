@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Patches Stacks of the Pulumi Kubernetes Operator, one after the other. It waits for a running update before it patches a Stack, and
-# then until the Stack is ready; if one is not ready within an hour, it stops. Requires kubectl.
+# then until the Stack is ready; if one is not ready within an hour, it stops. It skips a Stack whose containers or volumes the patch
+# would replace. Requires kubectl and jq.
 #
 # Usage: patch-stacks.sh FILE NAMESPACE STACK...
 # FILE: the patch, such as turn-off.yaml. In it, STACK and SERVICE_ACCOUNT are placeholders for the Stack and its service account.
-set -euo pipefail
+set -Eeuo pipefail
 trap 'exit 255' ERR # ends xargs, too
 
 if [[ $# -lt 3 ]]; then
@@ -21,9 +22,26 @@ retry_failed() {
   kubectl annotate stacks.pulumi.com "$1" --namespace "$namespace" --overwrite "pulumi.com/reconciliation-request=$(date)"
 }
 
+# A patch replaces lists as a whole. Counts what it would remove from those of the Stack, besides the mount of the exchange.
+count_removed() {
+  if ! grep --quiet podTemplate "$file"; then
+    echo 0
+    return
+  fi
+  kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output json | jq '
+    .spec.workspaceTemplate.spec.podTemplate.spec // {}
+    | [.volumes[]?, (.containers[]? | .volumeMounts[]?, del(.volumeMounts))]
+    | map(select(.name != "pulumi-token-exchange" and . != { name: "pulumi" })) | length'
+}
+
 for stack in "${@:3}"; do
   # A Stack whose last update has failed is not ready, but is patched, too: the patch can be the way back.
   bash "$(dirname "$0")/wait-for-update.sh" "$namespace" "$stack"
+  removed=$(count_removed "$stack")
+  if ((removed > 0)); then
+    echo "SKIPPED $namespace/$stack: edit it by hand, because $file would replace its containers or volumes." >&2
+    continue
+  fi
   account=$(kubectl get stacks.pulumi.com "$stack" --namespace "$namespace" --output jsonpath='{.spec.serviceAccountName}')
   patch=$(sed "s/SERVICE_ACCOUNT/${account:-default}/; s/STACK/$stack/" "$file")
   patched=$(kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch "$patch")

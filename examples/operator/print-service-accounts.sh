@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prints a service account for each Stack of the Pulumi Kubernetes Operator, with the Stack's name, and with copies of what the service
 # account of the Stack has now: EKS annotations, image pull secrets, and every role binding that lists it as a ServiceAccount, such as
-# that to system:auth-delegator, which the operator requires. It skips a Stack that runs as this service account already. Requires
-# kubectl and jq.
+# that to system:auth-delegator, which the operator requires. It skips a Stack that runs as this service account already, and fails if the
+# service account exists from elsewhere. Requires kubectl and jq.
 #
 # Usage: print-service-accounts.sh NAMESPACE STACK...
 set -euo pipefail
@@ -21,11 +21,11 @@ for stack in "${@:2}"; do
   if [[ $current == "$stack" ]]; then continue; fi
 
   # Its pods would get the Stack's token and permissions.
-  existing=$(kubectl get serviceaccount "$stack" --namespace "$namespace" --ignore-not-found --output name)
-  if [[ -n $existing ]]; then
-    echo "Service account $namespace/$stack exists, but the Stack $stack does not use it." \
-      'If this script printed it before, go on with the next command. Otherwise, delete it if no pod uses it,' \
-      "or set the Stack's serviceAccountName yourself." >&2
+  existing=$(kubectl get serviceaccount "$stack" --namespace "$namespace" --ignore-not-found \
+    --output jsonpath='{.metadata.name} {.metadata.labels.app\.kubernetes\.io/created-by}')
+  if [[ -n $existing && $existing != "$stack print-service-accounts" ]]; then
+    echo "Service account $namespace/$stack exists, but the Stack $stack does not use it. Delete it if no pod uses it," \
+      "or remove the Stack from the list, and set its serviceAccountName by hand." >&2
     exit 255
   fi
 
@@ -33,8 +33,9 @@ for stack in "${@:2}"; do
     jq --arg name "$stack" --slurpfile bindings <(printf '%s' "$bindings") '
     .metadata.namespace as $namespace | .metadata.name as $current
     | ({imagePullSecrets, automountServiceAccountToken} | with_entries(select(.value != null))) as $kept
+    | {"app.kubernetes.io/created-by": "print-service-accounts"} as $labels
     | (.metadata.annotations // {} | with_entries(select(.key | startswith("eks.amazonaws.com/")))) as $annotations
-    | {apiVersion: "v1", kind: "ServiceAccount", metadata: {namespace: $namespace, name: $name, annotations: $annotations}} + $kept,
+    | {apiVersion: "v1", kind: "ServiceAccount", metadata: {namespace: $namespace, name: $name, $labels, $annotations}} + $kept,
       ($bindings[].items[]
         # Without a namespace, a subject of a RoleBinding is in that of the RoleBinding.
         | .metadata.namespace as $own

@@ -30,16 +30,16 @@ trust() {
     echo "The role $1 is in another AWS account. Run this command with credentials for that account." >&2
     exit 255
   fi
-  policy=$(jq --compact-output .Role.AssumeRolePolicyDocument <<<"$role")
+  policy=$(jq --compact-output '.Role.AssumeRolePolicyDocument | .Statement |= ([.] | flatten)' <<<"$role")
   changed=$(jq --compact-output --arg namespace "$namespace" --arg current "$current" --arg new "$stack" '
     def add(old; new): if [.] | flatten | index(old) then [., new] | flatten | unique else . end;
     def subject(name): "system:serviceaccount:\($namespace):\(name)";
-    .Statement |= ([.] | flatten | map(
+    .Statement |= map(
       if .Condition then .Condition |= map_values(with_entries(
         if .key | endswith(":sub") then .value |= add(subject($current); subject($new))
         elif .key == "aws:RequestTag/kubernetes-service-account" then .value |= add($current; $new)
         else . end))
-      else . end))' <<<"$policy")
+      else . end)' <<<"$policy")
   if [[ $changed == "$policy" ]]; then
     echo "$1: trust policy unchanged. Check that it allows $namespace/$stack."
   else

@@ -26,7 +26,7 @@ describe("stop-exchanges.sh", { skip: missingCli || missingJq }, () => {
     });
     await stopExchanges("team:team-a-prod");
     const { stdout } = succeeded(await stopExchanges("team:team-a-prod"));
-    const [count, expiration = ""] = stdout.split("Expiration of its last issued token: ");
+    const [count, expiration = ""] = stdout.split("Its exchanged tokens expire by: ");
     assert.equal(count, "Issuers that deny team:team-a-prod: 2\n");
     assert.ok(Math.abs(Date.parse(expiration.trim()) - Date.now() - 600_000) < 60_000, stdout);
     assert.deepEqual(policies(), {
