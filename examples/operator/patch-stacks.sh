@@ -22,13 +22,13 @@ retry_failed() {
   kubectl annotate stacks.pulumi.com "$1" --namespace "$namespace" --overwrite "pulumi.com/reconciliation-request=$(date)"
 }
 
-# A patch replaces lists as a whole. Counts what it would remove from those of the Stack, besides the mount of the exchange.
+# A patch replaces lists as a whole. Counts what it would remove from those of a Stack, besides the mount of the exchange.
 count_removed() {
   if ! grep --quiet podTemplate "$file"; then
     echo 0
     return
   fi
-  kubectl get stacks.pulumi.com "$1" --namespace "$namespace" --output json | jq '
+  jq <<<"$1" '
     .spec.workspaceTemplate.spec.podTemplate.spec // {}
     | [.volumes[]?, (.containers[]? | .volumeMounts[]?, del(.volumeMounts))]
     | map(select(.name != "pulumi-token-exchange" and . != { name: "pulumi" })) | length'
@@ -37,13 +37,14 @@ count_removed() {
 for stack in "${@:3}"; do
   # A Stack whose last update has failed is not ready, but is patched, too: the patch can be the way back.
   bash "$(dirname "$0")/wait-for-update.sh" "$namespace" "$stack"
-  removed=$(count_removed "$stack")
+  current=$(kubectl get stacks.pulumi.com "$stack" --namespace "$namespace" --output json)
+  removed=$(count_removed "$current")
   if ((removed > 0)); then
     echo "SKIPPED $namespace/$stack: edit it by hand, because $file would replace its containers or volumes." >&2
     continue
   fi
-  account=$(kubectl get stacks.pulumi.com "$stack" --namespace "$namespace" --output jsonpath='{.spec.serviceAccountName}')
-  patch=$(sed "s/SERVICE_ACCOUNT/${account:-default}/; s/STACK/$stack/" "$file")
+  account=$(jq --raw-output '.spec.serviceAccountName // "default"' <<<"$current")
+  patch=$(sed "s/SERVICE_ACCOUNT/$account/; s/STACK/$stack/" "$file")
   patched=$(kubectl patch stacks.pulumi.com "$stack" --namespace "$namespace" --type merge --patch "$patch")
   echo "$patched"
   if [[ $patched == *'(no change)' ]]; then retry_failed "$stack"; fi
