@@ -16,5 +16,5 @@ process.env.TSX_DISABLE_CACHE = "1";
 // program itself, too. A directory that the environment names wins, such as in an image whose node_modules is read-only.
 process.env.TS_NODE_CACHE_DIRECTORY ||= join(cache, "ts-node");
 
-// Node.js 22 and later can also keep what V8 compiles. A second preview then starts 0.2 seconds sooner.
-enableCompileCache?.(join(cache, "node"));
+// What V8 compiles is kept, too. A second preview then starts 0.2 seconds sooner.
+enableCompileCache(join(cache, "node"));

@@ -33,7 +33,7 @@ async function start(): Promise<number> {
   // The SDK keeps a stack trace of each resource, and nothing prints one: to map its lines takes a tenth of the time.
   process.setSourceMapsEnabled(false);
   // Only now: Pulumi's SDK takes a second to load.
-  const { simulateStack } = await import("./simulateStack.js");
+  const { simulateStack }: typeof import("./simulateStack") = require("./simulateStack");
   // npm takes options for its own that do not follow "--".
   return simulateStack(join(__dirname, ".."), stack ?? process.env.npm_config_stack);
 }

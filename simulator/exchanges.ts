@@ -23,20 +23,31 @@ export type Answers = { account: RegisteredAccount; denial?: string; unlistedDen
  * @throws Error with what an exchange script has printed that failed in another way.
  */
 export async function askForTokens({ accounts, issuers }: Run, cluster: ClusterIssuer): Promise<Answers[]> {
-  const registered = issuers.map(({ policies, ...issuer }) => {
-    return { ...issuer, keys: cluster.keys, policies: policies?.map(withKnownRules) };
-  });
+  const issuersFor = (hasJob: boolean) => {
+    return issuers.map(({ policies, ...issuer }) => {
+      const known = policies?.map((policy) => withKnownRules(policy, hasJob));
+      return { ...issuer, keys: cluster.keys, policies: known };
+    });
+  };
+  const ofJobs = issuersFor(true);
+  const ofOthers = issuersFor(false);
+  const tokensOfJobs = new Set<string>();
   /** Why each ID token was denied; undefined if it was granted what it asked for. */
   const denials = new Map<string, string | undefined>();
   const { origin, close } = await startServer(async (request) => {
     const form = new URLSearchParams(await text(request));
-    const { status, body, denial } = await exchange(form, registered);
-    denials.set(form.get("subject_token") ?? "", denial);
+    const idToken = form.get("subject_token") ?? "";
+    const { status, body, denial } = await exchange(form, tokensOfJobs.has(idToken) ? ofJobs : ofOthers);
+    denials.set(idToken, denial);
     return { status, body };
   });
 
-  async function ask({ id, namespace, tokenAudience, files }: RegisteredAccount, serviceAccount: string) {
-    const token = await cluster.token({ namespace, serviceAccount }, String(tokenAudience));
+  async function ask(account: RegisteredAccount, serviceAccount: string) {
+    const { id, namespace, tokenAudience, files, jobName } = account;
+    // Kubernetes adds five random characters to the name of the Job.
+    const pod = jobName && `${jobName}-xxxxx`;
+    const token = await cluster.token({ namespace, serviceAccount, pod }, String(tokenAudience));
+    if (pod) tokensOfJobs.add(token);
     const failure = await runExchange({ ...files, token, apiUrl: origin });
     const denial = denials.get(token);
     if (failure === undefined || denial !== undefined) return denial;
@@ -60,13 +71,19 @@ export async function askForTokens({ accounts, issuers }: Run, cluster: ClusterI
   return answers;
 }
 
-/** Returns whether only a real cluster knows the value of a claim, so that a rule on it is assumed to be met. */
-export function isOnlyKnownToCluster(path: string): boolean {
-  return /^(iss|kubernetes\.io\.(serviceaccount\.uid|(pod|node)\..*))$/.test(path.replaceAll('"', ""));
+/**
+ * Returns whether only a real cluster knows the value of a claim, so that a rule on it is assumed to be met.
+ *
+ * @param hasJob whether a Job asks for the token, whose pods have its name.
+ */
+export function isOnlyKnownToCluster(path: string, hasJob: boolean): boolean {
+  const claim = path.replaceAll('"', "");
+  if (claim === "kubernetes.io.pod.name") return !hasJob;
+  return /^(iss|kubernetes\.io\.(serviceaccount\.uid|(pod|node)\..*))$/.test(claim);
 }
 
-function withKnownRules(policy: AuthPolicy): AuthPolicy {
-  const known = Object.entries(policy.rules).filter(([path]) => !isOnlyKnownToCluster(path));
+function withKnownRules(policy: AuthPolicy, hasJob: boolean): AuthPolicy {
+  const known = Object.entries(policy.rules).filter(([path]) => !isOnlyKnownToCluster(path, hasJob));
   return { ...policy, rules: Object.fromEntries(known) };
 }
 

@@ -19,14 +19,15 @@ export async function createIssuer(url: string) {
   const { privateKey, publicKey } = await jose.generateKeyPair("ES256");
   /** Returns an ID token as the Kubernetes API server issues it. @param seconds until it expires. */
   function token(
-    { namespace, serviceAccount: name }: { namespace: string; serviceAccount: string },
+    { namespace, serviceAccount: name, pod }: { namespace: string; serviceAccount: string; pod?: string },
     audience: string,
     seconds = 600,
   ): Promise<string> {
     const iat = Math.floor(Date.now() / 1000);
     const sub = `system:serviceaccount:${namespace}:${name}`;
     // kubernetes/kubernetes, pkg/serviceaccount/claims.go. In a cluster, a service account keeps its UID.
-    const kubernetes = { namespace, serviceaccount: { name, uid: randomUUID() } };
+    const ofPod = pod === undefined ? {} : { pod: { name: pod, uid: randomUUID() } };
+    const kubernetes = { namespace, serviceaccount: { name, uid: randomUUID() }, ...ofPod };
     const standard = { iss: url, sub, aud: [audience], iat, nbf: iat, exp: iat + seconds, jti: randomUUID() };
     const claims = { ...standard, "kubernetes.io": kubernetes };
     return new jose.SignJWT(claims).setProtectedHeader({ alg: "ES256" }).sign(privateKey);

@@ -105,7 +105,9 @@ export function verdictLines({ length }: Answers[], failures: string[]): string[
 export function unknownLines(answers: Answers[], { project, config }: StackFile): string[] {
   const accounts = answers.map(({ account }) => account);
   const has = (isUsed: (account: RegisteredAccount) => unknown) => accounts.some(isUsed);
-  const rules = accounts.flatMap(({ policyRules }) => Object.keys(policyRules)).filter(isOnlyKnownToCluster);
+  const rules = accounts.flatMap(({ policyRules, jobName }) => {
+    return Object.keys(policyRules).filter((path) => isOnlyKnownToCluster(path, jobName !== undefined));
+  });
   const unknown = textsThatApply([
     [true, "whether the cluster exists"],
     [!config[`${project}:organization`], `the organization, for which ${ORGANIZATION} is a placeholder here`],

@@ -8,8 +8,8 @@ import type { StackFile } from "./stackFile";
 
 export type Run = Awaited<ReturnType<typeof runProgram>>;
 
-/** An entry of `serviceAccounts` with every default, its ID `NAMESPACE/NAME`, and the files of its ConfigMap. */
-export type RegisteredAccount = Account & { id: string; files: Record<string, string> };
+/** An entry of `serviceAccounts` with every default, its ID `NAMESPACE/NAME`, the files of its ConfigMap, and its Job. */
+export type RegisteredAccount = Account & { id: string; files: Record<string, string>; jobName?: string };
 
 /** What a stack has that does not set them. */
 export const ORGANIZATION = "acme";
@@ -77,13 +77,18 @@ export async function runProgram(stack: StackFile, region: string, issuerUrl: st
   type Registered = Resource & Pick<pulumi.runtime.MockResourceArgs, "inputs">;
   const resources: Registered[] = JSON.parse(JSON.stringify(registered));
   const inputsOf = (type: string) => resources.filter((it) => it.type === type).map(({ inputs }) => inputs);
+  const idOf = ({ namespace, name }: { namespace: string; name: string }) => `${namespace}/${name}`;
   const configMaps = inputsOf("kubernetes:core/v1:ConfigMap");
-  const filesOf = (id: string) =>
-    configMaps.find(({ metadata: { namespace, name } }) => `${namespace}/${name}` === id)?.data ?? {};
+  const filesOf = (id: string) => configMaps.find(({ metadata }) => idOf(metadata) === id)?.data ?? {};
+  const jobs = inputsOf("kubernetes:batch/v1:Job");
+  const jobNameOf = (id: string) =>
+    jobs.find(({ metadata: { namespace }, spec }) => {
+      return idOf({ namespace, name: spec.template.spec.serviceAccountName }) === id;
+    })?.metadata.name;
   const [{ serviceAccounts }] = inputsOf("eks-pulumi-oidc:index:PulumiCloudAccess");
   const accounts: RegisteredAccount[] = serviceAccounts.map((account: Account) => {
-    const id = `${account.namespace}/${account.name}`;
-    return { ...account, id, files: filesOf(`${id}-pulumi-token-exchange`) };
+    const id = idOf(account);
+    return { ...account, id, files: filesOf(`${id}-pulumi-token-exchange`), jobName: jobNameOf(id) };
   });
   const issuers: Omit<RegisteredIssuer, "keys">[] = inputsOf("pulumiservice:index:OidcIssuer");
   return { accounts, issuers, grants, warnings, resources };

@@ -32,7 +32,7 @@ export function findStack(directory: string, name?: string): string {
   const pathOf = (stack: string) => join(directory, `Pulumi.${stack}.yaml`);
   const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: npm start -- --stack NAME`;
   const named = name?.split("/").at(-1);
-  const own = () => stacks.filter((stack) => !readFileSync(pathOf(stack), "utf8").includes(PLACEHOLDER));
+  const own = () => stacks.filter((stack) => !isTemplate(readFileSync(pathOf(stack), "utf8")));
   const [found, ...others] = named ? [named] : own();
   if (found === undefined) return SAMPLE;
   if (others.length > 0) throw new Error(`This project has several stacks. ${list}`);
@@ -40,30 +40,45 @@ export function findStack(directory: string, name?: string): string {
   return pathOf(found);
 }
 
+/** Returns whether a stack file still has the template's name of the cluster. One that is invalid is a stack of the user. */
+function isTemplate(source: string): boolean {
+  const config = parseDocument(source).get("config");
+  if (!isMap(config)) return false;
+  return config.items.some(({ key, value }) => {
+    const isName = isScalar(key) && /(^|:)clusterName$/.test(String(key.value));
+    return isName && isScalar(value) && value.value === PLACEHOLDER;
+  });
+}
+
 /** The keys of a stack file. Pulumi ignores every other one. */
 const STACK_FILE_KEYS = ["config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt"];
 
-/** Reads a stack file. @throws Error with the line, and what to do, if it is missing or invalid. */
-export function readStackFile(directory: string, file: string) {
-  const project = String(Object(readYaml(join(directory, "Pulumi.yaml")).content).name);
-  const { content, lineOf } = readYaml(file);
-  const { config: given, environment } = Object(content);
-  const config = given ?? {};
-  const positionAt = (path: Path) => `${basename(file)}:${lineOf(path)}`;
-  const fail = (path: Path, message: string) => {
-    throw new Error(`${positionAt(path)}: ${message}`);
-  };
-  const ignored = Object.keys(Object(content)).find((key) => !STACK_FILE_KEYS.includes(key));
-  if (ignored !== undefined) fail([ignored], `Pulumi ignores ${ignored}. Settings belong below "config:".`);
-  if (!isObject(config)) fail(["config"], "config must contain KEY: VALUE");
+/** A setting, and where it is. */
+interface Setting {
+  value: unknown;
+  /** Returns its file and line, or those of a part of it, such as `Pulumi.prod.yaml:21`. */
+  positionOf(inside: Path): string;
+}
 
-  /** The keys as the file has them. */
-  const keys = new Map(Object.keys(config).map((key) => [qualify(key, project), key]));
-  const twice = Object.keys(config).find((key) => keys.get(qualify(key, project)) !== key);
-  if (twice !== undefined)
-    fail(["config", twice], `${twice} is set in two spellings, of which Pulumi picks any. Remove one.`);
-  const settings = [...keys].map(([setting, key]): [string, unknown] => [setting, config[key]]);
-  const secrets = settings.filter(([, value]) => JSON.stringify(value).includes('"secure":'));
+/**
+ * Reads a stack file, and the settings that Pulumi.yaml has for every stack.
+ *
+ * @throws Error with the line, and what to do, if a file is missing or invalid.
+ */
+export function readStackFile(directory: string, file: string) {
+  const projectFile = readYaml(join(directory, "Pulumi.yaml"));
+  const stackFile = readYaml(file);
+  const project = String(Object(projectFile.content).name);
+  const { environment } = Object(stackFile.content);
+  const ignored = Object.keys(Object(stackFile.content)).find((key) => !STACK_FILE_KEYS.includes(key));
+  if (ignored !== undefined) {
+    stackFile.fail([ignored], `Pulumi ignores ${ignored}. Settings belong below "config:".`);
+  }
+
+  const stack = stackSettings(stackFile, project);
+  const settings = { ...projectSettings(projectFile, project, stack), ...stack };
+  const entries = Object.entries(settings);
+  const secrets = entries.filter(([, { value }]) => JSON.stringify(value).includes('"secure":'));
   // A list of names, which can be keys with options, or an environment with `imports`.
   const imports = [(isObject(environment) ? environment.imports : environment) ?? []].flat();
   return {
@@ -71,17 +86,61 @@ export function readStackFile(directory: string, file: string) {
     name: basename(file, ".yaml").replace("Pulumi.", ""),
     project,
     /** A string for each `project:key`, JSON for lists and objects. */
-    config: Object.fromEntries(settings.map(([setting, value]) => [setting, asSetting(value)])),
+    config: Object.fromEntries(entries.map(([setting, { value }]) => [setting, asSetting(value)])),
     /** The keys of what is encrypted or contains an encrypted value. The program rejects those that it reads. */
     secretKeys: secrets.map(([setting]) => setting),
     /** The ESC environments that it imports, which the simulation does not open. */
     environments: imports.flatMap((it): string[] => (isObject(it) ? Object.keys(it) : [String(it)])),
-    /** Returns where a setting is, such as `Pulumi.prod.yaml:21`, as far as the file has its path; undefined if it has nothing of it. */
+    /** Returns where a setting is, such as `Pulumi.prod.yaml:21`, as far as a file has its path; undefined if none has any of it. */
     positionOf([first, ...inside]: Path): string | undefined {
-      const key = keys.get(qualify(String(first), project));
-      return key === undefined ? undefined : positionAt(["config", key, ...inside]);
+      return settings[qualify(String(first), project)]?.positionOf(inside);
     },
   };
+}
+
+/** Returns the settings of a stack file, by `NAMESPACE:KEY`. */
+function stackSettings({ content, positionOf, fail }: YamlFile, project: string): Record<string, Setting> {
+  const settings: Record<string, Setting> = {};
+  for (const [key, value] of Object.entries(configOf(content, fail))) {
+    const setting = qualify(key, project);
+    if (Object.hasOwn(settings, setting)) {
+      fail(["config", key], `${key} is set in two spellings, of which Pulumi picks any. Remove one.`);
+    }
+    settings[setting] = { value, positionOf: (inside) => positionOf(["config", key, ...inside]) };
+  }
+  return settings;
+}
+
+/**
+ * Returns the settings of Pulumi.yaml, which apply to a stack that does not have them: mergeConfig in pulumi/pulumi,
+ * sdk/go/common/workspace/config.go.
+ */
+function projectSettings(
+  { content, positionOf, fail }: YamlFile,
+  project: string,
+  stack: Record<string, Setting>,
+): Record<string, Setting> {
+  const settings: Record<string, Setting> = {};
+  for (const [key, definition] of Object.entries(configOf(content, fail))) {
+    const declared: Record<string, unknown> = isObject(definition) ? definition : { default: definition };
+    const from = ["value", "default"].find((name) => (declared[name] ?? null) !== null);
+    const setting = qualify(key, project);
+    if (from !== undefined) {
+      const path = isObject(definition) ? ["config", key, from] : ["config", key];
+      settings[setting] = {
+        value: declared[from],
+        positionOf: (inside) => positionOf([...path, ...inside]),
+      };
+    } else if (setting.startsWith(`${project}:`) && !Object.hasOwn(stack, setting)) {
+      fail(["config", key], `Pulumi requires ${key} in the stack file, since it has no default here.`);
+    }
+  }
+  return settings;
+}
+
+function configOf(content: unknown, fail: YamlFile["fail"]): Record<string, unknown> {
+  const config = Object(content).config ?? {};
+  return isObject(config) ? config : fail(["config"], "config must contain KEY: VALUE");
 }
 
 /**
@@ -101,34 +160,43 @@ function asSetting(value: unknown): string {
   return typeof plain === "object" ? JSON.stringify(plain) : String(plain);
 }
 
-/**
- * Returns the content of a file, and a function that returns the line of a value, or of as much of its path as the file has.
- *
- * @throws Error for a missing file, and with the line for invalid YAML and for a value that Pulumi could read as another one.
- */
-function readYaml(path: string): { content: unknown; lineOf(path: Path): number } {
+interface YamlFile {
+  content: unknown;
+  /** Returns the file and line of a value, or of as much of its path as the file has. */
+  positionOf(path: Path): string;
+  /** Throws an error that begins with the position of a value. */
+  fail(path: Path, message: string): never;
+}
+
+/** @throws Error for a missing file, and with the line for invalid YAML and for a value that Pulumi could read as another one. */
+function readYaml(path: string): YamlFile {
   const source = readFileSync(path, "utf8");
   const lineCounter = new LineCounter();
-  const lineAt = (position = 0) => lineCounter.linePos(position).line;
   // Merge keys as in Pulumi. Pretty errors would repeat the line, which can contain an encrypted value.
   const document = parseDocument(source, { schema: "core", merge: true, lineCounter, prettyErrors: false });
-  const fail = (position: number | undefined, message: string) => {
-    throw new Error(`${basename(path)}:${lineAt(position)}: ${message}`);
+  const positionAt = (offset = 0) => `${basename(path)}:${lineCounter.linePos(offset).line}`;
+  const failAt = (offset: number | undefined, message: string): never => {
+    throw new Error(`${positionAt(offset)}: ${message}`);
   };
   for (const { pos, message } of document.errors) {
-    fail(pos[0], `Invalid YAML, here or in the line before: ${message}`);
+    failAt(pos[0], `Invalid YAML, here or in the line before: ${message}`);
   }
   visit(document, {
     Scalar(_key, node) {
       const problem = `Pulumi could read ${node.source} as another value. Quote it if it is an ID or another string.`;
-      if (isReadDifferently(node)) fail(node.range?.[0], problem);
+      if (isReadDifferently(node)) failAt(node.range?.[0], problem);
     },
     Alias(_key, node) {
-      if (!node.resolve(document))
-        fail(node.range?.[0], `*${node.source} has no anchor. Quote it, or add it.`);
+      if (!node.resolve(document)) {
+        failAt(node.range?.[0], `*${node.source} has no anchor. Quote it, or add it.`);
+      }
     },
   });
-  return { content: document.toJS(), lineOf: (steps) => lineAt(positionIn(document, steps)) };
+  return {
+    content: document.toJS(),
+    positionOf: (steps) => positionAt(positionIn(document, steps)),
+    fail: (steps, message) => failAt(positionIn(document, steps), message),
+  };
 }
 
 /** Returns the position of the last step of a path that a document has. */

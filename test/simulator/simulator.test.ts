@@ -45,6 +45,8 @@ const EVERY_TYPE = [
   { name: "c", tokenType: "organization", organizationAdmin: true, userLogin: undefined },
 ];
 
+const POD_NAME = '"kubernetes.io".pod.name';
+
 const OPEN = { organization: "", "aws:region": "", "my-app:vpc\u001bId": "vpc-1", "aws:reigon": "" };
 
 /** The stack file, what is printed, the exit code, and the configuration of the policy pack. */
@@ -63,6 +65,15 @@ const CASES: Record<string, [stackFile: object, screen: RegExp, exitCode: number
   "names the entry and the claim of a denial, and assumes what only a cluster knows": [
     stackOf([{ policyRules: { sub: "another-*" } }, { name: "b", policyRules: { iss: "https://a" } }]),
     /default\/app denied .*Pulumi\.prod\.yaml:\d+: the allow policy for default\/app does not match: sub is .*default\/b granted .*: 1 of 2 tokens .*rules on iss/,
+    1,
+  ],
+  "asks for a token as the pod of the Job, and without one assumes that the pod has the name": [
+    stackOf([
+      { policyRules: { [POD_NAME]: "app-token-exchange-*" } },
+      { name: "b", policyRules: { [POD_NAME]: "app-*" } },
+      { name: "c", policyRules: { [POD_NAME]: "app-*" }, runJob: false },
+    ]),
+    /default\/app granted .*default\/b denied .*pod\.name is "b-token-exchange-xxxxx", not "app-\*".*default\/c granted .*whether pods match the rules on "kubernetes\.io"\.pod\.name/,
     1,
   ],
   "fails for the template's login, and for a broken guardrail": [
@@ -108,7 +119,10 @@ test("the simulation fails if the program grants more than the settings say", as
     return program();
   };
   const { exitCode, screen } = await simulate(t, stackOf([{}]));
-  assert.match(screen, /unlisted-service-account: GRANTED .*: 0 of 1 .*Broken: one-service-account: /);
+  assert.match(
+    screen,
+    /unlisted-service-account: GRANTED .*Broken: one-service-account: .*: 0 of 1 tokens are /,
+  );
   assert.equal(exitCode, 1);
 });
 
@@ -124,12 +138,18 @@ describe("npm start", () => {
     await linkPackages(project);
   });
 
-  function spawnStart(environment: Record<string, string> = {}) {
+  // The login of the machine must not count.
+  const credentials = temporaryDirectory({ after });
+  writeFileSync(join(credentials, "credentials.json"), '{"current": "https://stored.example.com"}');
+  const login = {
+    PULUMI_BACKEND_URL: "https://other.example.com",
+    PULUMI_ACCESS_TOKEN: "pul-hunter2",
+    PULUMI_CREDENTIALS_PATH: credentials,
+  };
+
+  function spawnStart(environment: Record<string, string> = {}, options: string[] = []) {
     const { NODE_TEST_CONTEXT, NODE_OPTIONS, ...inherited } = process.env;
-    const compilers = ["--require", "./scripts/compilerCache.cjs", "--import", "tsx"];
-    // The login of the machine must not count.
-    const login = { PULUMI_BACKEND_URL: "https://other.example.com", PULUMI_ACCESS_TOKEN: "pul-hunter2" };
-    return spawn(process.execPath, [...compilers, "simulator/commandLine.ts"], {
+    return spawn(process.execPath, [...options, "simulator/start.cjs"], {
       cwd: project,
       env: { ...inherited, ...login, ...environment, TMPDIR: temporary },
       stdio: ["ignore", "pipe", "pipe"],
@@ -146,6 +166,14 @@ describe("npm start", () => {
     assert.deepEqual([exitCode, stderr, stdout.includes("\u001b")], [0, "", false]);
   });
 
+  test("says which Node.js it requires, and exits 2, on an older one", async () => {
+    const older = join(credentials, "older.cjs");
+    writeFileSync(older, 'Object.defineProperty(process, "versions", { value: { node: "22.11.0" } });\n');
+    const { exitCode, stdout, stderr } = await ended(spawnStart({}, ["--require", older]));
+    const message = "Node.js 22.11.0 is too old: install 22.12 or later.\n";
+    assert.deepEqual([exitCode, stdout, stderr], [2, "", message]);
+  });
+
   test("prints no error if its reader stops reading", async () => {
     const child = spawnStart();
     child.stdout.destroy();
@@ -153,16 +181,19 @@ describe("npm start", () => {
     assert.deepEqual([exitCode, stderr], [0, ""]);
   });
 
-  test("ends on SIGINT, with all that it has started, and leaves nothing", async (t) => {
+  test("passes no variable of the machine on, and ends on SIGINT with all that it has started, leaving nothing", async (t) => {
     const ticks = join(project, "ticks");
+    const variables = join(project, "variables");
     // The exchange script of a pod then waits for ten seconds.
-    const curl = `for tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done`;
+    const curl = `env >'${variables}'; for tick in {1..100}; do echo $tick >>'${ticks}'; sleep 0.1; done`;
     const child = spawnStart({ PATH: writePrograms(temporaryDirectory(t), { curl }) });
     const ending = ended(child);
     while (!existsSync(ticks) && child.exitCode === null) await sleep(20);
     child.kill("SIGINT");
     const { exitCode, stderr } = await ending;
     assert.deepEqual([exitCode, stderr], [130, ""]);
+    // Not even the login of the machine reaches the script.
+    assert.doesNotMatch(readFileSync(variables, "utf8"), /^(PULUMI|HOME)/m);
     const last = readFileSync(ticks, "utf8");
     await sleep(500);
     assert.deepEqual([readFileSync(ticks, "utf8"), readdirSync(temporary)], [last, []]);

@@ -28,7 +28,9 @@ test("the engine passes the settings of a stack as the simulator does", { skip }
   const directory = join(cli.directory, "values");
   const file = join(directory, "Pulumi.dev.yaml");
   await mkdir(directory);
-  await writeFile(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
+  const ofProject =
+    "{short: 8, list: [1], p:typed: {type: string, default: b}, fixed: {value: a}, aws:region: {value: c}, key0: d}";
+  await writeFile(join(directory, "Pulumi.yaml"), `name: p\nruntime: nodejs\nconfig: ${ofProject}\n`);
   succeeded(await cli.pulumi(directory, "stack", "init", "dev"));
   const encryption = await readFile(file, "utf8");
   async function simulated(settings: string[]): Promise<Record<string, string>> {

@@ -9,9 +9,9 @@ import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const directory = temporaryDirectory({ after });
 
-/** Reads a project with this stack file. */
-function readFiles(stackFile: string) {
-  writeFileSync(join(directory, "Pulumi.yaml"), "name: p\nruntime: nodejs\n");
+/** Reads a project with this stack file, and `config:` of Pulumi.yaml in its third line. */
+function readFiles(stackFile: string, projectConfig = "{}") {
+  writeFileSync(join(directory, "Pulumi.yaml"), `name: p\nruntime: nodejs\nconfig: ${projectConfig}\n`);
   writeFileSync(join(directory, "Pulumi.dev.yaml"), stackFile);
   return readStackFile(directory, findStack(directory, "acme/dev"));
 }
@@ -30,9 +30,36 @@ test("passes a word instead of an encrypted value, and names the environments th
   });
 });
 
+test("adds the settings of Pulumi.yaml that the stack file does not have", () => {
+  const { config, positionOf } = readFiles(
+    "config: {p:a: stack}",
+    "{a: project, short: 1, aws:region: b, p:typed: {default: 3}, fixed: {value: 2}, pulumi:tags: {value: {k: v}}}",
+  );
+  assert.deepEqual(config, {
+    "p:a": "stack",
+    "p:short": "1",
+    "aws:region": "b",
+    "p:typed": "3",
+    "p:fixed": "2",
+    "pulumi:tags": '{"k":"v"}',
+  });
+  assert.deepEqual([positionOf(["a"]), positionOf(["typed"])], ["Pulumi.dev.yaml:1", "Pulumi.yaml:3"]);
+});
+
+test("rejects a stack without a setting that Pulumi.yaml requires", () => {
+  assert.throws(
+    () => readFiles("config: {}", "{a: {type: string}}"),
+    /^Error: Pulumi\.yaml:3: Pulumi requires a /,
+  );
+});
+
 const REJECTED: [what: string, stackFile: string, message: string][] = [
   ["a setting at the top level", "config: {}\na: []", "2: Pulumi ignores a. "],
-  ["a setting in two spellings", "config:\n  a: b\n  p:config:a: b", "2: a is set in two spellings, "],
+  [
+    "a setting in two spellings",
+    "config:\n  a: b\n  p:config:a: b",
+    "3: p:config:a is set in two spellings, ",
+  ],
   ["an ID that would become another number", "config:\n  key: 012", "2: Pulumi could read 012 as "],
   ["a key twice", "config:\n  a:b: secret\n  a:b: secret", "3: Invalid YAML, here or "],
   ["an alias without an anchor", "config:\n  a:\n    - *b", "3: *b has no anchor. "],
@@ -49,6 +76,8 @@ test("finds the only stack of a project that names a cluster, the sample, or ask
   const write = (file: string, content: string) => writeFileSync(join(project, file), content);
   write("Pulumi.dev.yaml", "config:\n  cluster-tokens:clusterName: sample-cluster\n");
   assert.equal(findStack(project), SAMPLE);
+  write("Pulumi.dev.yaml", "# Not sample-cluster\nconfig:\n  clusterName: sample-cluster-eu\n");
+  assert.equal(findStack(project), join(project, "Pulumi.dev.yaml"));
   write("Pulumi.dev.yaml", "[");
   assert.equal(findStack(project), join(project, "Pulumi.dev.yaml"));
   write("Pulumi.prod.yaml", "");
