@@ -9,7 +9,17 @@ if (($# != 2)); then
   echo 'Usage: upgrade.sh STAGE COMMIT' >&2
   exit 64
 fi
-stage=$1 commit=$2
+stage=${1%/} # as the shell completes the name of a directory
+commit=$2
+
+if [[ ! -e $stage/Pulumi.yaml ]]; then
+  echo "$stage/Pulumi.yaml does not exist. STAGE must be a directory of this one, such as dev." >&2
+  exit 64
+fi
+if [[ ! $commit =~ ^[0-9a-f]{40}$ ]]; then
+  echo "\"$commit\" is not a commit, which has 40 hexadecimal digits." >&2
+  exit 64
+fi
 
 sed -E -i.old "s/component@[0-9A-Za-z]+/component@$commit/" "$stage/Pulumi.yaml"
 rm "$stage/Pulumi.yaml.old"

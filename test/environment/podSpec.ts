@@ -89,8 +89,11 @@ async function filesIn({ spec, configMap, idToken }: PodOptions, name: string) {
   return files;
 }
 
-// https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
-function expand(text: string, environment: Record<string, string>): string {
+/**
+ * Returns a word of a container's command, or a variable's value, as the process receives it: `$(NAME)` and `$$` are expanded.
+ * https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
+ */
+export function expand(text: string, environment: Record<string, string>): string {
   return text.replace(/\$(\$|\(([^)]*)\))?/g, (match, operator, name) =>
     operator === "$" ? "$" : (environment[name] ?? match),
   );

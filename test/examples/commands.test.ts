@@ -2,13 +2,14 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { startServer } from "../../simulator/pulumiCloud";
 import { exampleOf, podOf } from "../environment/examples";
+import { expand } from "../environment/podSpec";
 import { ended, missingJq, writePrograms } from "../support/programs";
 import { blocksOf, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
@@ -21,10 +22,10 @@ const DENIED = podOf("token-check.yaml", exampleOf("token-check.yaml").manifests
 /** Runs a container's command with stand-ins as its child processes, of which `helper` is the exchange script. */
 async function run(t: TestContext, container: typeof UPDATE, programs: Record<string, string>) {
   const directory = temporaryDirectory(t);
-  const [program = "", ...args] = container.command.map((word) =>
-    word.replaceAll("/tmp/repository", directory),
-  );
   const variables = Object.fromEntries(container.env.map(({ name, value }) => [name, value]));
+  const [program = "", ...args] = container.command.map((word) =>
+    expand(word, variables).replaceAll("/tmp/repository", directory),
+  );
   const env = {
     ...variables,
     PATH: writePrograms(directory, programs),
@@ -82,6 +83,41 @@ test("with git/variables.yaml, git reads the token, and only for its host", () =
 
   assert.match(ask("github.com"), /^username=x-access-token\npassword=secret$/m);
   assert.throws(() => ask("example.com"));
+});
+
+describe("examples/fleet/upgrade.sh", () => {
+  const commit = "0123456789abcdef0123456789abcdef01234567";
+
+  /** Runs it in a fleet with one stage. @returns the commit of its component and of its policy pack, and what is printed. */
+  function upgrade(t: TestContext, ...args: string[]) {
+    const directory = temporaryDirectory(t);
+    for (const name of ["dev", ".github"]) mkdirSync(join(directory, name));
+    const project = join(directory, "dev", "Pulumi.yaml");
+    const pipeline = join(directory, ".github", "pipeline.json");
+    writeFileSync(project, "component@old\n");
+    writeFileSync(pipeline, '{"stacks": [{"directory": "dev"}]}');
+    const script = join(ROOT, "examples", "fleet", "upgrade.sh");
+    const { status, stderr } = spawnSync("bash", [script, ...args], { cwd: directory, encoding: "utf8" });
+    const ref = JSON.parse(readFileSync(pipeline, "utf8")).stacks[0].policyPack?.ref;
+    return { status, stderr, component: readFileSync(project, "utf8"), ref };
+  }
+
+  test("takes a directory with the slash that a shell completes", { skip: missingJq }, (t) => {
+    const { status, component, ref } = upgrade(t, "dev/", commit);
+    assert.deepEqual([status, component, ref], [0, `component@${commit}\n`, commit]);
+  });
+
+  for (const [stage, ref, message] of [
+    ["dev", "", /^"" is not a commit/],
+    ["dev", "main", /^"main" is not a commit/],
+    ["devel", commit, /^devel\/Pulumi\.yaml does not exist/],
+  ] as const) {
+    test(`rejects "${ref}" for ${stage}`, (t) => {
+      const { status, stderr, component } = upgrade(t, stage, ref);
+      assert.match(stderr, message);
+      assert.deepEqual([status, component], [64, "component@old\n"]);
+    });
+  }
 });
 
 for (const script of ["patch-stacks.sh patch.yaml", "replace-pods.sh"]) {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DENIAL_RETRY_SECONDS, jobPod } from "../../kubernetes/jobPod";
+import { expand } from "../environment/podSpec";
 import { respond } from "../support/endpoint";
 import { exchange, granted } from "../support/script";
 
@@ -40,11 +41,8 @@ test("the command arrives unchanged, though Kubernetes expands $(NAME) and $$", 
 function runJob(answers: Parameters<typeof exchange>[0], command: string[], elapsed = 0) {
   const names = { serviceAccountName: "a", configMap: "a", tokenAudience: "a", image: "a" };
   const [container] = jobPod({ ...names, command, podSpec: {} }).containers;
-  // https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
-  const expanded = (word: string) =>
-    word.replace(/\$(\$|\(HOME\))/g, (_, end) => (end === "$" ? "$" : "/home"));
   const [words = [], args = []] = [container?.command, container?.args].map((list) => {
-    return (list as string[]).map(expanded);
+    return (list as string[]).map((word) => expand(word, { HOME: "/home" }));
   });
   const environment = elapsed > 0 ? { SECONDS: String(elapsed) } : {};
   return exchange(answers, { launcher: words.slice(0, -1), command: args, environment });
