@@ -132,18 +132,25 @@ export const DENIAL_RETRY_SECONDS = 30;
 /** The exit code of the exchange script for a denial. */
 export const DENIED = 77;
 
-// Exchanges without a command first, so that the command runs once, whatever its own exit code is. Only the last denial is printed.
-const EXCHANGE_PATIENTLY = `while
+// Exchanges without a command first, so that the command runs once, whatever its own exit code is. A replica of Pulumi Cloud can
+// learn of a policy later than another one, so a single grant is not enough. Only the last denial is printed. The first process
+// of a container ignores a signal that it does not handle.
+const EXCHANGE_PATIENTLY = `trap 'exit 143' INT TERM
+grants=0
+while ((grants < 2)); do
   messages=$("$0" true 2>&1)
   code=$?
-  ((code == ${DENIED} && SECONDS < ${DENIAL_RETRY_SECONDS}))
-do
-  sleep 3
+  if ((code == 0)); then
+    grants=$((grants + 1))
+  elif ((code == ${DENIED} && SECONDS < ${DENIAL_RETRY_SECONDS})); then
+    grants=0
+    # Unlike sleep, a signal ends it.
+    read -r -t 3 _ <> <(:)
+  else
+    printf '%s\n' "$messages" >&2
+    exit "$code"
+  fi
 done
-if ((code != 0)); then
-  printf '%s\\n' "$messages" >&2
-  exit "$code"
-fi
 exec "$0" "$@"`;
 
 /**

@@ -44,7 +44,7 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     const policies = () => simulation.pulumiCloud.list()[0]?.registration.policies ?? [];
     const [deployer, drift, ...others] = FOUR;
     // The Job of the runner runs no CLI.
-    assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED, ...EXCHANGED, 200, 200]);
+    assert.deepEqual(newStatuses(simulation), [...EXCHANGED, ...EXCHANGED, ...EXCHANGED, 200, 200, 200]);
     assert.equal(policies().length, 4);
     succeeded(await pulumi("preview", "--expect-no-changes"));
 

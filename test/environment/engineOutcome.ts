@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import type { Outcome } from "./pulumiCli";
 import type { Simulation } from "./simulation";
 
-/** What a Job that runs the Pulumi CLI exchanges: once to see whether it is denied, the script around the CLI, and the CLI's own script. */
-export const EXCHANGED = [200, 200, 200];
+/** What a Job that runs the Pulumi CLI exchanges: twice before the script around the CLI, and once by the CLI's own script. */
+export const EXCHANGED = [200, 200, 200, 200];
 
 /** A resource in the state of a stack. */
 export interface Resource {
