@@ -10,8 +10,11 @@ import type { ClusterConfig, ClusterInputs } from "./settings/cluster";
 import { visible } from "./settings/problems";
 import { providerMessage, userError } from "./settings/userError";
 
-/** The first version with MutatingAdmissionPolicy v1, and that of a created cluster: https://github.com/kubernetes/enhancements/issues/3962 */
+/** The first version with MutatingAdmissionPolicy v1: https://github.com/kubernetes/enhancements/issues/3962 */
 const VERSION_WITH_ADMISSION_POLICIES = "1.36";
+
+/** The version of a created cluster, with which docs/configuration.md and .ci/kubernetes change. */
+const NEW_CLUSTER_VERSION = "1.36";
 
 /** A cluster, with the provider that connects only to it, so that no object is created on one whose issuer is not trusted. */
 type Cluster = ClusterInputs & { kubernetesProvider: Provider };
@@ -116,7 +119,7 @@ export async function createCluster(
       // Access entries instead of the ConfigMap aws-auth, which would need the creator's credentials again.
       authenticationMode: "API",
       // Always, or injectToken would change the version of a cluster that exists.
-      version: VERSION_WITH_ADMISSION_POLICIES,
+      version: NEW_CLUSTER_VERSION,
       instanceType: "t3.medium",
       desiredCapacity: 1,
       minSize: 1,

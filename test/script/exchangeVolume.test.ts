@@ -21,20 +21,27 @@ describe("after the kubelet has replaced the volume", () => {
   });
 
   test("a run that is reading the settings or the ID token reads again", async () => {
-    // The first time, the file is read just before the kubelet replaces all.
+    // The kubelet replaces all just after one file is read.
     const code = `
-      trap 'rm -r initial after-* ..data' EXIT
-      mkdir initial after-tokenType after-token
-      ln -s initial ..data
+      trap 'rm -r [1-3] ..data' EXIT
+      mkdir 1 2 3
+      ln -s 1 ..data
       read_file() {
-        printf -v "$1" a.b.%s "$(readlink ..data)"
-        [[ ! -d after-$2 ]] || ln -sfn "after-$2" ..data
+        local version=$(readlink ..data)
+        case $2 in
+          apiUrl) printf -v "$1" https://v%d.example "$version" ;;
+          token) printf -v "$1" a.b.%d "$version" ;;
+          *) printf -v "$1" %d "$version" ;;
+        esac
+        case $version-$2 in
+          1-tokenType) ln -sfn 2 ..data ;;
+          2-token) ln -sfn 3 ..data ;;
+        esac
       }
-      check_settings() { :; }
       request() { echo "$organization $api_url $id_token"; exit; }
       main true`;
     const [result] = await callScript(code, [[]]);
-    assert.equal(result?.output, "a.b.after-tokenType a.b.after-tokenType a.b.after-token\n");
+    assert.equal(result?.output, "2 https://v2.example a.b.3\n");
   });
 });
 
