@@ -96,6 +96,28 @@ test("move-stacks.sh changes nothing if it is unknown whether the Stack is updat
   assert.equal(stderr, "get stacks.pulumi.com\nget stacks.pulumi.com/app\nFAILED: team-a/app\n");
 });
 
+for (const [version, ...expected] of [
+  ["v3.273.1", "stored", "FAILED: Pulumi 3.273.1 ignores the exchange. Update workspaceTemplate.spec.image."],
+  ["v3.274.0", "exchange", "exchange, Pulumi 3.274.0"],
+] as const) {
+  test(`a Stack with the CLI ${version} has its token from what the CLI supports`, {
+    skip: missingJq,
+  }, () => {
+    const env = [
+      { name: "PULUMI_CREDENTIAL_HELPER", value: "/var/run/secrets/pulumi.com/exchange-token.sh" },
+    ];
+    const Pod = {
+      metadata: { annotations: { "auto.pulumi.com/initialized": "true" } },
+      spec: { containers: [{ name: "pulumi", env }] },
+    };
+    const input = JSON.stringify({ Stack: {}, Workspace: { status: { pulumiVersion: version } }, Pod });
+    const program = `include "stacks"; login(.Workspace; .Pod), outcome("replace-pods"; "former"; ""; false)`;
+    const args = ["-L", join(ROOT, "examples", "operator"), "--raw-output", program];
+    const printed = execFileSync("jq", args, { input, encoding: "utf8" });
+    assert.deepEqual(printed.split("\n"), [...expected, ""]);
+  });
+}
+
 test("the owner of a leaked token is looked up, and the token stays out of the arguments and the output", async (t) => {
   const users: Record<string, object> = { "token pul-leaked": { tokenInfo: { team: "team-a" } } };
   const { origin, close } = await startServer(({ url, headers }) => {
