@@ -8,14 +8,13 @@
 #   # reads   KIND NAMESPACE NAME SECRET  refers to a Secret or ConfigMap that contains one
 #   # Stack   NAMESPACE NAME SERVICE_ACCOUNT USES CLI FIELD:SECRET...
 #
-# USES is what the workspace pod of a Stack uses now: the `stored` token, or `both`: the exchange, although a token is stored. `no-pod`
-# means that no workspace pod is ready. CLI is the version of the Pulumi CLI in it. Before 3.274.0, it ignores the exchange.
+# USES is what the workspace pod of a Stack uses now: the `stored` token, or the exchange although a token is stored (`both`). `no-pod`:
+# it has no ready pod, such as with `workspaceReclaimPolicy: Delete`. CLI is its Pulumi CLI: for the exchange, 3.274.0 or later.
 #
 # Usage: find-tokens.sh [LOGIN]
 # LOGIN: a machine user, whose token the service accounts get instead of a team's
 set -euo pipefail
 
-directory=$(dirname "$0")
 readonly token='pul-[0-9a-f]{40}|cHVsL[TW][0-9A-Za-z+/]{52}'
 list() { kubectl get "$1" --all-namespaces --output json "${@:2}"; }
 
@@ -37,7 +36,7 @@ done
 {
   list "$kinds"
   list pods --selector auto.pulumi.com/component=workspace
-} | jq -L "$directory" --raw-output --slurp --arg token "$token" --arg login "${1:-}" '
+} | jq -L "$(dirname "$0")" --raw-output --slurp --arg token "$token" --arg login "${1:-}" '
   include "stacks";
   def id: "\(.metadata.namespace)/\(.metadata.name)";
   def keyed(f): map({key: f, value: .}) | from_entries;

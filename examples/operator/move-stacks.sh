@@ -18,6 +18,7 @@ if [[ $# -lt 3 || ! $1 =~ ^(replace-pods|mount|unmount|remove-token)$ ]]; then
   exit 64
 fi
 action=$1 namespace=$2 account=$3 audience=${4:-}
+# Runs a program with the functions of stacks.jq.
 jq() {
   command jq -L "$(dirname "$0")" --raw-output --arg action "$action" --arg account "$account" "${@:2}" "include \"stacks\"; $1"
 }
