@@ -90,7 +90,11 @@ async function reconcile(server: ApiServer, stack: KubernetesObject, events: Eve
     await server.create(podsPath, wanted);
     const ownerReferences = [{ apiVersion: "pulumi.com/v1", kind: "Stack", name, uid: id }];
     const workspace = { apiVersion: "auto.pulumi.com/v1alpha1", kind: "Workspace" };
-    await server.request("POST", workspacesPath, { ...workspace, metadata: { name, ownerReferences } });
+    await server.request("POST", workspacesPath, {
+      ...workspace,
+      metadata: { name, ownerReferences },
+      spec: wanted.spec,
+    });
   } else if (!isSynced && pod.metadata?.annotations?.revision !== wanted.metadata?.annotations?.revision) {
     await server.request("DELETE", podPath);
   } else if (!pod.metadata?.annotations?.initialized) {
