@@ -120,108 +120,40 @@ describe("examples/fleet/upgrade.sh", () => {
   }
 });
 
-for (const script of ["patch-stacks.sh patch.yaml", "replace-pods.sh"]) {
-  test(`${script} changes nothing if it is unknown whether the Stack is updating`, (t) => {
-    const PATH = writePrograms(temporaryDirectory(t), { kubectl: 'echo "$1"; [[ $1 != get ]]' });
-    const command = `bash ${join(ROOT, "examples", "operator", script)} team-a app`;
-    const { status, stdout } = spawnSync("bash", ["-c", command], { env: { PATH }, encoding: "utf8" });
-    // With which xargs also starts nothing else.
-    assert.deepEqual([status, stdout], [255, ""]);
-  });
-}
-
-/** The AWS CLI in an account with one role, which keeps its trust policy and the associations in the current directory. */
-const AWS = `
-case "$1 $2" in
-  "iam get-role") jq '{Role: {Arn: "arn:aws:iam::123456789012:role/path/app", AssumeRolePolicyDocument: .}}' trust.json ;;
-  "iam update-assume-role-policy") printf %s "\${@: -1}" >trust.json ;;
-  "eks list-pod-identity-associations")
-    jq --arg account "$8" '{associations: map(select(.serviceAccount == $account))}' associations.json ;;
-  "eks describe-pod-identity-association") jq '{association: .[0]}' associations.json ;;
-  "eks create-pod-identity-association")
-    jq --argjson created "\${@: -1}" '. + [$created]' associations.json >all.json && mv all.json associations.json ;;
-esac`;
-const SUBJECT = "oidc.eks.us-west-2.amazonaws.com/id/0123:sub";
-const IRSA = {
-  Version: "2012-10-17",
-  Statement: [
-    { Condition: { StringEquals: { [SUBJECT]: "system:serviceaccount:team-a:default" } } },
-    { Condition: { StringEquals: { [SUBJECT]: "system:serviceaccount:team-b:default" } } },
-  ],
-};
-
-/** Runs trust-service-accounts.sh twice for a Stack that runs as `default`. @returns what it leaves, and what it has printed. */
-function runTrust(t: TestContext, role: string, trust: object, associations: object[] = []) {
-  const directory = temporaryDirectory(t);
-  const PATH = writePrograms(directory, {
-    kubectl: `if [[ $2 == serviceaccount ]]; then printf %s '${role}'; fi`,
-    aws: AWS,
-  });
-  writeFileSync(join(directory, "trust.json"), JSON.stringify(trust));
-  writeFileSync(join(directory, "associations.json"), JSON.stringify(associations));
-  const script = join(ROOT, "examples", "operator", "trust-service-accounts.sh");
-  const runs = [1, 2].map(() =>
-    spawnSync("bash", [script, "my-cluster", "team-a", "app"], {
-      cwd: directory,
-      env: { PATH },
-      encoding: "utf8",
-    }),
-  );
-  const readJson = (file: string) => JSON.parse(readFileSync(join(directory, file), "utf8"));
-  return {
-    trust: readJson("trust.json"),
-    associations: readJson("associations.json"),
-    statuses: runs.map(({ status }) => status),
-    stdout: runs.map(({ stdout }) => stdout).join(""),
-    stderr: runs.map(({ stderr }) => stderr).join(""),
-  };
-}
-
-describe("trust-service-accounts.sh", { skip: missingJq }, () => {
-  const role = "arn:aws:iam::123456789012:role/path/app";
-
-  test("adds a Stack's service account to the trust policy of its IRSA role, once", (t) => {
-    const { trust, stdout, statuses } = runTrust(t, role, IRSA);
-    const both = ["system:serviceaccount:team-a:app", "system:serviceaccount:team-a:default"];
-    const [, other] = IRSA.Statement;
-    assert.deepEqual(trust.Statement, [{ Condition: { StringEquals: { [SUBJECT]: both } } }, other]);
-    assert.deepEqual(statuses, [0, 0]);
-    assert.deepEqual(stdout.split("\n"), [
-      `${role}: trusts team-a/app`,
-      `${role}: trust policy unchanged. Check that it allows team-a/app.`,
-      "",
-    ]);
-  });
-
-  test("creates an association like that of EKS Pod Identity, and adds the service account to the conditions, once", (t) => {
-    const association = {
-      clusterName: "my-cluster",
-      namespace: "team-a",
-      serviceAccount: "default",
-      roleArn: role,
-      disableSessionTags: false,
-      targetRoleArn: "arn:aws:iam::210987654321:role/target",
-    };
-    const conditionOf = (name: string | string[]) => ({
-      StringEquals: {
-        "aws:RequestTag/kubernetes-namespace": "team-a",
-        "aws:RequestTag/kubernetes-service-account": name,
-      },
-    });
-    const policy = { Statement: { Effect: "Allow", Condition: conditionOf("default") } };
-    const existing = { ...association, associationId: "a-0123", tags: { owner: "ops" } };
-    const { trust, associations, statuses } = runTrust(t, "", policy, [existing]);
-    assert.deepEqual(trust.Statement, [{ Effect: "Allow", Condition: conditionOf(["app", "default"]) }]);
-    assert.deepEqual(associations, [existing, { ...association, serviceAccount: "app" }]);
-    assert.deepEqual(statuses, [0, 0]);
-  });
-
-  test("changes no role of the same name in another AWS account", (t) => {
-    const { trust, stderr, statuses } = runTrust(t, "arn:aws:iam::210987654321:role/path/app", IRSA);
-    assert.deepEqual([trust, statuses], [IRSA, [255, 255]]);
-    assert.match(stderr, /^The role arn:aws:iam::210987654321:role\/path\/app is in another AWS account\./);
-  });
+test("move-stacks.sh changes nothing if it is unknown whether the Stack is updating", {
+  skip: missingJq,
+}, (t) => {
+  const stack = { metadata: { name: "app" }, spec: { serviceAccountName: "deployer" } };
+  const kubectl = `echo "$1 $2" >&2; [[ $2 == stacks.pulumi.com ]] && echo '${JSON.stringify({ items: [stack] })}'`;
+  const PATH = writePrograms(temporaryDirectory(t), { kubectl });
+  const script = join(ROOT, "examples", "operator", "move-stacks.sh");
+  const args = [script, "replace-pods", "team-a", "deployer"];
+  const { status, stderr } = spawnSync("bash", args, { env: { PATH }, encoding: "utf8" });
+  assert.equal(status, 1);
+  assert.equal(stderr, "get stacks.pulumi.com\nget stacks.pulumi.com/app\nFAILED: team-a/app\n");
 });
+
+for (const [version, ...expected] of [
+  ["v3.273.1", "stored", "FAILED: Pulumi 3.273.1 ignores the exchange. Update workspaceTemplate.spec.image."],
+  ["v3.274.0", "exchange", "exchange, Pulumi 3.274.0"],
+] as const) {
+  test(`a Stack with the CLI ${version} has its token from what the CLI supports`, {
+    skip: missingJq,
+  }, () => {
+    const env = [
+      { name: "PULUMI_CREDENTIAL_HELPER", value: "/var/run/secrets/pulumi.com/exchange-token.sh" },
+    ];
+    const Pod = {
+      metadata: { annotations: { "auto.pulumi.com/initialized": "true" } },
+      spec: { containers: [{ name: "pulumi", env }] },
+    };
+    const input = JSON.stringify({ Stack: {}, Workspace: { status: { pulumiVersion: version } }, Pod });
+    const program = `include "stacks"; login(.Workspace; .Pod), outcome("replace-pods"; "former"; ""; false)`;
+    const args = ["-L", join(ROOT, "examples", "operator"), "--raw-output", program];
+    const printed = execFileSync("jq", args, { input, encoding: "utf8" });
+    assert.deepEqual(printed.split("\n"), [...expected, ""]);
+  });
+}
 
 test("the owner of a leaked token is looked up, and the token stays out of the arguments and the output", async (t) => {
   const users: Record<string, object> = { "token pul-leaked": { tokenInfo: { team: "team-a" } } };

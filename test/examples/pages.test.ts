@@ -21,13 +21,14 @@ test("docs/troubleshooting.md lists the exit codes of the exchange script", () =
   assert.deepEqual(listed, documented);
 });
 
-test("examples/operator/mount.yaml mounts in a Stack what a pod of its service account needs", () => {
-  // As kubectl reads it: YAML 1.1, in which 0555 is octal.
-  const { envRefs, workspaceTemplate } = parse(read("examples/operator/mount.yaml"), { version: "1.1" }).spec;
+test("examples/operator/kustomization.yaml mounts in a Stack what a pod of its service account needs", () => {
+  const [{ patch }] = parse(read("examples/operator/kustomization.yaml")).patches;
+  // As Kustomize reads it: YAML 1.1, in which 0555 is octal.
+  const { envRefs, workspaceTemplate } = parse(patch, { version: "1.1" }).spec;
   const { name, value } = CREDENTIAL_HELPER;
   assert.deepEqual(envRefs, { [name]: { type: "Literal", literal: { value } } });
   assert.deepEqual(workspaceTemplate.spec.podTemplate.spec, {
     containers: [{ name: "pulumi", volumeMounts: [VOLUME_MOUNT] }],
-    volumes: [tokenVolume(`SERVICE_ACCOUNT${CONFIG_MAP_SUFFIX}`, "urn:pulumi:org:acme")],
+    volumes: [tokenVolume(`deployer${CONFIG_MAP_SUFFIX}`, "urn:pulumi:org:acme")],
   });
 });
