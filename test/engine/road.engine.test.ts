@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { isSeq, parse, parseDocument } from "yaml";
@@ -92,6 +92,34 @@ test("the commands for two YAML files create them, to be edited and deployed", {
   const created = (file: string) => readFileSync(join(directory, file), "utf8");
   assert.match(created("Pulumi.dev.yaml"), /^ {2}clusterName: my-cluster$/m);
   assert.match(created("Pulumi.yaml"), /^ {4}type: eks-pulumi-oidc:PulumiCloudAccess$/m);
+});
+
+test("the commands of docs/copy.md upgrade a copy whose stack file `pulumi new` rewrote", {
+  skip: missingCli,
+}, async (t) => {
+  const { cli } = await startEngine(t);
+  const repository = await createRepository(cli);
+  const run = (directory: string, text: string) => runBlock(cli, process.env.PATH ?? "", directory, text);
+  const author = "-c user.name=author -c user.email=author@example.com";
+  const commit = `git init --quiet && git add --all && git ${author} commit --quiet --message commit`;
+
+  const { printed } = await run(repository, "git rev-parse HEAD");
+  await run(
+    repository,
+    `pulumi new ${repository} --dir=../copy --name=copy --stack=dev --yes --generate-only`,
+  );
+  const copy = join(cli.directory, "copy");
+  await run(copy, commit);
+
+  const changed = ["LICENSE", "Pulumi.dev.yaml"];
+  for (const file of changed) await appendFile(join(repository, file), "# New\n");
+  await run(repository, commit);
+
+  const [block = ""] = codeIn(read("docs/copy.md"), "bash upgrade");
+  const commands = block.replaceAll("YOUR_COPY", copy).replace("OLD", printed.trim());
+  const { screen } = await cli.run(repository, "bash", "-c", commands);
+  assert.match(screen, /^Applied patch to 'LICENSE' cleanly\.$/m);
+  assert.match(await readFile(join(copy, "LICENSE"), "utf8"), /^# New$/m);
 });
 
 /** The blocks of commands of docs/copy.md, by the part that each removes. */
