@@ -2,9 +2,9 @@
 //
 // To import this file, name it: the main file of this directory is start.js, which serves the guardrails to Pulumi's engine.
 
-import { attachedPolicies, besideTheProgram, notIgnored } from "./drift";
-import { limits, login, oneIssuer, oneServiceAccount } from "./issuers";
-import { otherTrust, permissionsBoundary, podIdentity, trust } from "./roles";
+import { besideTheProgram, notIgnored } from "./drift";
+import { limits, login, oneServiceAccount, openIssuer } from "./issuers";
+import { permissionsBoundary, trust, trustPatterns } from "./roles";
 import type { Rule } from "./rule";
 import { noStoredToken } from "./storedTokens";
 
@@ -12,16 +12,14 @@ export const policies: Rule[] = [
   // Who is granted which access token.
   limits,
   oneServiceAccount,
-  oneIssuer,
   login,
   // Who gets which role.
   trust,
-  podIdentity,
   permissionsBoundary,
   notIgnored,
   // For a reviewer: they stop nothing, unless the configuration makes them mandatory.
+  trustPatterns,
+  openIssuer,
   noStoredToken,
-  otherTrust,
   besideTheProgram,
-  attachedPolicies,
 ];

@@ -1,121 +1,142 @@
 // The guardrails about Pulumi Cloud: who is granted which access token, and where a provider sends the login's.
 
-import { AUTH_POLICY, grantsOf, ISSUER, isOfCluster, NAME, NAMESPACE, SUBJECT } from "./grants";
-import { list, type Resource, type Rule } from "./rule";
-import { canMatch, type Fields, isUnknown, normalizedUrl, stringsOf, textOf } from "./values";
+import {
+  AWS_AUDIENCES,
+  accountIn,
+  allowPoliciesOf,
+  ISSUER,
+  isListed,
+  isOfCluster,
+  NAME,
+  NAMESPACE,
+  SUBJECT,
+} from "./clusters";
+import { canBothMatch } from "./patterns";
+import { list, type Rule } from "./rule";
+import { type Fields, fieldsOf, isUnknown, stringsOf, textOf } from "./values";
 
 export const limits: Rule = {
   name: "limits",
+  displayName: "Limits of Pulumi access tokens by OIDC",
   description:
-    "No policy grants an organization's admin token or a forbidden token, or lets a cluster's tokens outlive the limit.",
+    "No allow policy grants an admin's or forbidden token, each issuer is listed, and a cluster's tokens expire in time.",
   level: "mandatory",
-  severity: "critical",
   remediation: "Grant less, or list in the configuration what is meant.",
   settings: {
     maxExpirationSeconds: { type: "integer", default: 3600, description: "For the tokens of a cluster." },
     organizationAdmins: list("Who can be an admin: NAMESPACE/NAME, or the sub of any other ID token."),
     forbidden: {
-      ...list("What no one can be granted: team:NAME, user:LOGIN, runner:ID, or role:ID."),
-      items: { type: "string", pattern: "^(team|user|runner|role):[^*?]+$" },
+      ...list("What no one can be granted: team:NAME, user:LOGIN, runner:ID, or role:ID, also with *."),
+      items: { type: "string", pattern: "^(team|user|runner|role):." },
     },
     issuers: list("URLs of the issuers that can be registered, or how they begin. If empty, any."),
+    clusters: list("URLs of clusters' issuers, or how they begin, beside those of EKS, GKE, and AKS."),
   },
-  check(resource, { settings, report }) {
-    for (const { policy, rules, account } of grantsOf(resource)) {
-      const grantee = account ?? `${rules.sub ?? JSON.stringify(rules)}`;
-      const isAdmin = stringsOf(policy.authorizedPermissions).some((it) => /^admin$/i.test(it));
+  check(resource, { settings, clusters, report }) {
+    for (const policy of allowPoliciesOf(resource)) {
+      const rules = fieldsOf(policy.rules);
+      const grantee = accountIn(rules) ?? `${rules.sub ?? JSON.stringify(rules)}`;
+      const isAdmin = stringsOf(policy.authorizedPermissions).some((it) => /^\s*admin\s*$/i.test(it));
       if (isAdmin && !stringsOf(settings.organizationAdmins).includes(grantee)) {
         report(`${textOf(grantee)} is granted an admin's token.`, "organizationAdmins");
       }
-      for (const token of stringsOf(settings.forbidden).filter((it) => canBeGranted(policy, it))) {
+      for (const token of stringsOf(settings.forbidden).filter((it) => canGrant(policy, it))) {
         report(`${textOf(grantee)} can be granted a forbidden token: ${textOf(token)}.`, "forbidden");
       }
     }
     if (!ISSUER.test(resource.type)) return;
     const { url, maxExpirationSeconds, maxExpiration } = resource.inputs;
-    const lifetime = maxExpirationSeconds ?? maxExpiration;
+    const given = [maxExpirationSeconds, maxExpiration].filter((it) => it !== undefined);
     const longest = Number(settings.maxExpirationSeconds);
-    const isLimited = Number(lifetime) > 0 && Number(lifetime) <= longest;
-    if (isOfCluster(`${url}`, [resource]) && !isLimited && !isUnknown(lifetime)) {
-      report(
-        `maxExpirationSeconds is ${textOf(lifetime)} instead of at most ${longest}.`,
-        "maxExpirationSeconds",
-      );
+    const isLimited = given.every((it) => isUnknown(it) || (Number(it) > 0 && Number(it) <= longest));
+    if (isOfCluster(resource, clusters) && (given.length === 0 || !isLimited)) {
+      const found = textOf(given.length > 1 ? given : given[0]);
+      report(`maxExpirationSeconds is ${found} instead of at most ${longest}.`, "maxExpirationSeconds");
     }
     const listed = stringsOf(settings.issuers);
-    const isListed = listed.some((it) => `${normalizedUrl(url)}/`.startsWith(`${normalizedUrl(it)}/`));
-    if (listed.length > 0 && !isUnknown(url) && !isListed) {
-      report(`The issuer's url is ${textOf(url)} instead of one of ${textOf(listed)}.`, "issuers");
-    }
+    if (listed.length === 0 || isUnknown(url) || isListed(url, listed)) return;
+    report(`The issuer's url is ${textOf(url)} instead of one of ${textOf(listed)}.`, "issuers");
   },
 };
 
-/** The properties of an allow policy that say whose token it grants. */
-const OWNERS = { team: "teamName", user: "userLogin", runner: "runnerID", role: "roleID" };
+/** The properties of an allow policy that say whose token it grants, in lowercase: their case differs between modules. */
+const OWNERS: Record<string, string> = {
+  teamname: "team",
+  userlogin: "user",
+  runnerid: "runner",
+  roleid: "role",
+};
 
-/** Returns whether an allow policy, which can have a pattern, grants a token such as `team:NAME`. */
-function canBeGranted(policy: Fields, token: string): boolean {
-  return Object.entries(OWNERS).some(([kind, property]) => {
-    return stringsOf(policy[property]).some((it) => canMatch(`${kind}:${it}`, token));
+/** Returns whether an allow policy can grant a token such as `team:NAME`. Both can have patterns. */
+function canGrant(policy: Fields, token: string): boolean {
+  return Object.entries(policy).some(([property, owner]) => {
+    const kind = OWNERS[property.toLowerCase()];
+    const granted = stringsOf(owner).map((it) => `${kind}:${it}`.toLowerCase());
+    return (
+      kind !== undefined && owner !== "" && granted.some((it) => canBothMatch(it, token.toLowerCase(), "*"))
+    );
   });
 }
 
 export const oneServiceAccount: Rule = {
   name: "one-service-account",
-  description: "An allow policy for Kubernetes names one service account and audience, without * or ?.",
+  displayName: "One Kubernetes service account for each allow policy",
+  description:
+    "Each allow policy of a cluster's issuer names one service account, and one audience that is not AWS'.",
   level: "mandatory",
-  severity: "critical",
   remediation: `In each allow policy of a cluster, require aud, and ${NAMESPACE} with ${NAME} or sub.`,
-  settings: {
-    requireAudience: { type: "boolean", default: true, description: "Whether aud is required." },
-  },
-  check(resource, { settings, report }) {
-    for (const { policy, rules, account, isOfKubernetes } of grantsOf(resource)) {
+  settings: { requireAudience: { type: "boolean", default: true, description: "Whether aud is required." } },
+  check(resource, { settings, clusters, report }) {
+    if (!isOfCluster(resource, clusters)) return;
+    for (const { rules: given } of allowPoliciesOf(resource)) {
       // The rules are a string as long as none of them is known.
-      if (!isOfKubernetes || typeof policy.rules === "string") continue;
+      if (typeof given === "string") continue;
+      const rules = fieldsOf(given);
+      const account = accountIn(rules);
       const isKnown = ![rules[NAMESPACE], rules[NAME], rules.sub].some(isUnknown);
       if (account === undefined && isKnown) {
         const due = `${NAMESPACE} and ${NAME}, or sub "${SUBJECT}NAMESPACE:NAME", without * ? . in a name`;
-        report(`An allow policy names no single service account: ${textOf(policy)}. Require ${due}.`);
+        report(`An allow policy names no single service account: ${textOf(rules)}. Require ${due}.`);
       }
-      if (settings.requireAudience && !/^[^*?]*[^*?.][^*?]*$/.test(`${rules.aud ?? ""}`)) {
-        const who = account ?? "any service account";
-        report(`The aud of ${who} is ${textOf(rules.aud)} instead of one audience.`, "requireAudience");
+      if (settings.requireAudience && !isOneAudience(`${rules.aud ?? ""}`)) {
+        const found = `The aud of ${account ?? "any service account"} is ${textOf(rules.aud)}`;
+        report(`${found} instead of one that is not AWS'.`, "requireAudience");
       }
     }
   },
 };
 
-export const oneIssuer: Rule = {
-  name: "one-issuer",
-  description:
-    "In a program, a URL has one issuer in an organization, and nothing else grants a cluster's tokens.",
-  level: "mandatory",
-  severity: "high",
-  remediation: "Register one OidcIssuer for each cluster and organization, with all of its allow policies.",
-  check(resource, { program, report }) {
-    const { urn, type, inputs } = resource;
-    if (type === AUTH_POLICY && grantsOf(resource).some((it) => it.isOfKubernetes)) {
-      report("It replaces the allow policies of a cluster's issuer instead of those of its OidcIssuer.");
+function isOneAudience(audience: string): boolean {
+  return !/[*?]|^\.*$/.test(audience) && !AWS_AUDIENCES.some((it) => canBothMatch(audience, it));
+}
+
+export const openIssuer: Rule = {
+  name: "open-issuer",
+  displayName: "OIDC issuers that grant Pulumi access tokens to anyone",
+  description: "Each allow policy of an issuer that is no cluster's requires more than aud and wildcards.",
+  level: "advisory",
+  remediation: "Require a claim that says who it is, such as sub.",
+  settings: { issuers: list("URLs of issuers, or how they begin, all of whose ID tokens are meant.") },
+  check(resource, { settings, clusters, report }) {
+    if (isOfCluster(resource, clusters) || isListed(resource.inputs.url, stringsOf(settings.issuers))) return;
+    for (const { rules } of allowPoliciesOf(resource)) {
+      if (typeof rules !== "string" && !Object.entries(fieldsOf(rules)).some(saysWho)) {
+        report(`Anyone with an ID token of it is granted an access token: ${textOf(rules)}.`, "issuers");
+      }
     }
-    const key = keyOf(resource);
-    const others = program.filter((it) => it.urn !== urn && key !== undefined && keyOf(it) === key);
-    for (const { name } of others) report(`Its url ${textOf(inputs.url)} is also that of ${textOf(name)}.`);
   },
 };
 
-/** Returns what only one issuer can have; undefined for other resources, or if it is not known yet. */
-function keyOf({ type, inputs }: Resource): string | undefined {
-  const organization = inputs.organization ?? inputs.orgName;
-  if (!ISSUER.test(type) || isUnknown(organization) || isUnknown(inputs.url)) return undefined;
-  return `${organization} ${normalizedUrl(inputs.url)}`.toLowerCase();
+/** Returns whether a rule requires something that not every ID token has. */
+function saysWho([claim, value]: [string, Fields[string]]): boolean {
+  return !/^(aud|exp|iat|iss|jti|nbf)$/.test(claim) && !/^[*?.]*$/.test(`${value}`);
 }
 
 export const login: Rule = {
   name: "login",
+  displayName: "Where the Pulumi Cloud provider sends its access token",
   description: "A Pulumi Cloud provider sets no access token, and only a known apiUrl.",
   level: "mandatory",
-  severity: "critical",
   remediation: "Log in with the Pulumi CLI, and set only apiUrl of the provider.",
   settings: {
     apiUrls: list("Where a provider can send the login's access token.", "https://api.pulumi.com"),
@@ -129,8 +150,12 @@ export const login: Rule = {
       report("The provider has an accessToken instead of the login's.", "allowAccessToken");
     }
     const allowed = stringsOf(settings.apiUrls);
-    const isAllowed = allowed.some((it) => it.replace(/\/$/, "") === `${apiUrl}`.replace(/\/$/, ""));
-    if (apiUrl === undefined || isUnknown(apiUrl) || isAllowed) return;
+    if (!apiUrl || isUnknown(apiUrl) || allowed.some((it) => hrefOf(it) === hrefOf(`${apiUrl}`))) return;
     report(`The provider's apiUrl is ${textOf(apiUrl)} instead of one of ${textOf(allowed)}.`, "apiUrls");
   },
 };
+
+/** Returns a URL whose host is in lowercase. */
+function hrefOf(url: string): string {
+  return (URL.canParse(url) ? new URL(url).href : url).replace(/\/$/, "");
+}

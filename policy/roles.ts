@@ -1,104 +1,33 @@
 // The guardrails about AWS: who can assume the roles of service accounts.
 
-import { accountsOf, grantsOf, isOfCluster, SUBJECT } from "./grants";
-import { type Level, list, type Resource, type Rule } from "./rule";
-import { at, canMatch, fieldsOf, isUnknown, listOf, stringsOf, textOf, type Value } from "./values";
+import { AWS_AUDIENCES, isClusterUrl } from "./clusters";
+import { list, type Resource, type Rule } from "./rule";
+import { at, fieldsOf, isUnknown, listOf, parsed, stringsOf, textOf, type Value } from "./values";
 
 const ROLE = /^(aws:iam\/role:Role|aws-native:iam:Role)$/;
-const ASSOCIATION = /^aws(-native)?:eks(\/podIdentityAssociation)?:PodIdentityAssociation$/;
 
-/** What EKS Pod Identity tells AWS about a pod: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html */
+/** EKS Pod Identity: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html */
 const POD_IDENTITY = "pods.eks.amazonaws.com";
-const CLUSTER_TAG = "aws:RequestTag/eks-cluster-arn";
-const NAMESPACE_TAG = "aws:RequestTag/kubernetes-namespace";
-const NAME_TAG = "aws:RequestTag/kubernetes-service-account";
 
-/** What a statement of a trust policy allows. */
-interface Trust {
-  statement: Value;
-  /** The issuers of clusters whose ID tokens it accepts, as conditions name them: URLs without `https://`. */
-  issuers: string[];
-  isPodIdentity: boolean;
-  /** The only service account that it names, as `NAMESPACE/NAME`. */
-  account: string | undefined;
-}
-
-/** Returns what a role's trust policy allows; nothing if it is not known yet. */
-function trustOf({ type, inputs }: Resource, program: Resource[]): Trust[] {
+/** Returns the trust policy of a role; undefined for other resources, if it is not known yet, and if its JSON is invalid. */
+function trustPolicyOf({ type, inputs }: Resource): Value | undefined {
   const policy = inputs.assumeRolePolicy ?? inputs.assumeRolePolicyDocument;
-  if (!ROLE.test(type) || isUnknown(policy)) return [];
-  const document: Value | undefined = typeof policy === "string" ? JSON.parse(policy) : policy;
-  const allowed = listOf(at(document, "Statement")).filter((it) => at(it, "Effect") !== "Deny");
-  return allowed.map((statement) => {
-    const providers = stringsOf(at(statement, "Principal", "Federated"));
-    // Whatever AWS account a provider is in.
-    const urls = providers.flatMap((it) => it.split(":oidc-provider/")[1] ?? []);
-    const issuers = urls.filter((it) => isOfCluster(it, program));
-    const isPodIdentity = stringsOf(at(statement, "Principal", "Service")).includes(POD_IDENTITY);
-    return { statement, issuers, isPodIdentity, account: accountIn(statement, issuers) };
-  });
+  if (!ROLE.test(type) || isUnknown(policy)) return undefined;
+  return typeof policy === "string" ? parsed(policy) : policy;
 }
 
-function accountIn(statement: Value, [issuer]: string[]): string | undefined {
-  const names = issuer
-    ? required(statement, `${issuer}:sub`).map((it) => it.replace(SUBJECT, "").replace(":", "/"))
-    : [`${required(statement, NAMESPACE_TAG)}/${required(statement, NAME_TAG)}`];
-  return names.length === 1 && names.every(isLiteral) ? names[0] : undefined;
+/** Returns the statements of a trust policy that allow something. */
+function statementsOf(role: Resource): Value[] {
+  return listOf(at(trustPolicyOf(role), "Statement")).filter((it) => at(it, "Effect") !== "Deny");
 }
 
-/** Returns the values of which a statement requires one. AWS ignores the case of a key. */
-function required(statement: Value, key: string): string[] {
-  const operators = Object.entries(fieldsOf(at(statement, "Condition")));
-  const requiring = operators.filter(([name]) => /^(ForAnyValue:)?String(Equals|Like)$/.test(name));
-  const keys = requiring.flatMap(([, it]) => Object.entries(fieldsOf(it)));
-  return keys.flatMap(([name, value]) => (name.toLowerCase() === key.toLowerCase() ? stringsOf(value) : []));
-}
-
-/** Returns whether a value has no pattern and no policy variable. */
-const isLiteral = (value: string) => !/[*?$]/.test(value);
-
-/** Returns whether service accounts can assume a role. */
-function isOfServiceAccounts(role: Resource, program: Resource[]): boolean {
-  return trustOf(role, program).some(({ isPodIdentity, issuers }) => isPodIdentity || issuers.length > 0);
-}
-
-/** Returns the roles of service accounts that a resource shows to be such: itself, or if it is an issuer, those before it. */
-export function rolesShownBy(resource: Resource, program: Resource[]): Resource[] {
-  const others = program.filter((it) => it.urn !== resource.urn);
-  const isIssuer = grantsOf(resource).length > 0;
-  const before = isIssuer ? others.filter((it) => !isOfServiceAccounts(it, others)) : [];
-  return [resource, ...before].filter((it) => isOfServiceAccounts(it, program));
-}
-
-/** Returns the service account that a role is for, if the program grants that a token, as `NAMESPACE/NAME`. */
-export function granteeOf(role: Resource, program: Resource[]): string | undefined {
-  const accounts = trustOf(role, program).flatMap(({ account }) => account ?? []);
-  return accounts.find((it) => accountsOf(program).includes(it));
-}
-
-type Problems = Record<Level, string[]>;
-
-/** Returns what is wrong with a trust policy: mandatory if it concerns a service account with a token, or any. */
-function problemsOf(role: Resource, program: Resource[], alsoTrusted: string[] = []): Problems {
-  const problems: Problems = { mandatory: [], advisory: [] };
-  const grantee = granteeOf(role, program);
-  for (const { statement, issuers, isPodIdentity, account } of trustOf(role, program)) {
-    if (trustsAnyone(statement)) {
-      problems.mandatory.push(`Anyone can assume it: ${textOf(statement)}.`);
-      continue;
-    }
-    for (const issuer of issuers) addProblemsOf(statement, issuer, program, problems);
-    if (grantee === undefined) continue;
-    const isElsewhere = issuers.some((it) => !accountsOf(program, it).includes(grantee));
-    if (account === grantee && isElsewhere) problems.advisory.push(`It trusts ${textOf(issuers)}, too.`);
-    let others = principalsIn(statement);
-    // Anyone who assumes a role chooses the tags of the session, but has no sub.
-    if (account === grantee) others = isPodIdentity ? others.filter((it) => it !== POD_IDENTITY) : [];
-    if (others.every((it) => alsoTrusted.includes(it))) continue;
-    const found = `${grantee}, which is granted a token, shares its role with ${textOf(others)}`;
-    problems.mandatory.push(`${found} instead of no one. To allow it, change alsoTrusted of "trust".`);
-  }
-  return problems;
+/** Returns the URLs of the clusters' issuers whose ID tokens a statement accepts, as conditions name them: without `https://`. */
+function issuersIn(statement: Value, clusters: string[]): string[] {
+  const providers = stringsOf(at(statement, "Principal", "Federated"));
+  // Whatever AWS account a provider is in.
+  return providers
+    .flatMap((it) => it.split(":oidc-provider/")[1] ?? [])
+    .filter((it) => isClusterUrl(it, clusters));
 }
 
 /** Returns whom a statement trusts. Without a principal, it has a NotPrincipal, which is anyone else. */
@@ -107,126 +36,110 @@ function principalsIn(statement: Value): string[] {
   return [principal, ...Object.values(fieldsOf(principal))].flatMap(stringsOf);
 }
 
-/** Returns whether anyone can assume a role: a condition can limit accounts of AWS, but not who issues ID tokens. */
-function trustsAnyone(statement: Value): boolean {
-  const isAny = principalsIn(statement).includes("*");
-  const isLimited = Object.keys(fieldsOf(at(statement, "Condition"))).length > 0;
-  const actions = JSON.stringify(at(statement, "Action") ?? "*");
-  return isAny && (!isLimited || /WebIdentity|SAML|\*/i.test(actions));
+/** Returns whether a role is for service accounts of a cluster, by IRSA or by EKS Pod Identity. */
+export function isOfServiceAccounts(role: Resource, clusters: string[]): boolean {
+  return statementsOf(role).some((it) => {
+    return principalsIn(it).includes(POD_IDENTITY) || issuersIn(it, clusters).length > 0;
+  });
 }
 
-/** https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html */
-function addProblemsOf(statement: Value, issuer: string, program: Resource[], problems: Problems): void {
-  const subjects = required(statement, `${issuer}:sub`);
-  const audiences = required(statement, `${issuer}:aud`);
-  const granted = accountsOf(program, issuer).map((it) => SUBJECT + it.replace("/", ":"));
-  const isGranted = granted.some((account) => subjects.some((it) => canMatch(it, account)));
-  // A subject whose namespace is a pattern, or that has a policy variable, can be any.
-  const isAny = (it: string) => !/^system:serviceaccount:[a-z0-9-]+:[^:$]+$/.test(it);
-  const isOpen = subjects.length === 0 || subjects.some(isAny);
-  const isExact = !isOpen && subjects.every(isLiteral) && (subjects.length === 1 || !isGranted);
-  if (isExact && `${audiences}` === "sts.amazonaws.com") return;
-  const found = `the sub ${textOf(subjects)} and the aud ${textOf(audiences)}`;
-  const due = `one service account and "sts.amazonaws.com", by StringEquals of ${issuer}:sub and :aud`;
-  problems[isGranted || isOpen ? "mandatory" : "advisory"].push(
-    `Its trust policy requires ${found} instead of ${due}.`,
+/** Returns what each condition of a statement requires of a key: one of these values. AWS ignores the case of a key. */
+function required(statement: Value, key: string): string[][] {
+  const operators = Object.entries(fieldsOf(at(statement, "Condition")));
+  const requiring = operators.filter(([name]) =>
+    /^(ForAnyValue:)?String(Equals(IgnoreCase)?|Like)$/.test(name),
   );
+  const keys = requiring.flatMap(([, it]) => Object.entries(fieldsOf(it)));
+  return keys.filter(([name]) => name.toLowerCase() === key.toLowerCase()).map(([, it]) => stringsOf(it));
 }
+
+/** Returns whether one of several conditions accepts only such values: AWS requires all conditions. */
+function areAll(conditions: string[][], test: (value: string) => boolean): boolean {
+  return conditions.some((values) => values.length > 0 && values.every(test));
+}
+
+/** Returns whether a subject names service accounts of one namespace. A policy variable can be any. */
+const namesAccounts = (subject: string) => /^system:serviceaccount:[a-z0-9-]+:[^:$]+$/.test(subject);
 
 export const trust: Rule = {
   name: "trust",
-  description:
-    "The IRSA role of a service account with a token trusts no one else in its cluster, and no role trusts a whole known cluster.",
+  displayName: "Trust policies of IAM roles",
+  description: "No role can be assumed by anyone, or by service accounts of any namespace of a cluster.",
   level: "mandatory",
-  severity: "critical",
-  remediation: "Require the sub and the aud of one service account by StringEquals in the trust policy.",
-  settings: { alsoTrusted: list("Principals with which a service account can share its role.") },
-  check(resource, { program, settings, report }) {
-    const allowed = stringsOf(settings.alsoTrusted);
-    for (const message of problemsOf(resource, program, allowed).mandatory) report(message);
-    // What an issuer tells about the roles before it: these exist already, but no one is granted a token yet.
-    if (grantsOf(resource).length === 0) return;
-    const others = program.filter((it) => it.urn !== resource.urn);
-    for (const role of others) {
-      const known = problemsOf(role, others, allowed).mandatory;
-      const problems = problemsOf(role, program, allowed).mandatory.filter((it) => !known.includes(it));
-      for (const message of problems) report(`The role ${role.name}: ${message}`);
+  remediation: "Require the sub of one service account by StringEquals in the trust policy.",
+  settings: { allowed: list("The sub of a role, with its * or ?, that can be of several namespaces.") },
+  check(role, { settings, clusters, report }) {
+    const { assumeRolePolicy: json } = role.inputs;
+    const isText = ROLE.test(role.type) && typeof json === "string" && !isUnknown(json);
+    if (isText && trustPolicyOf(role) === undefined) report("Its assumeRolePolicy is invalid JSON.");
+    const allowed = stringsOf(settings.allowed);
+    for (const statement of statementsOf(role)) {
+      if (trustsAnyone(statement)) report("Anyone can assume it.");
+      for (const issuer of issuersIn(statement, clusters)) {
+        const subjects = required(statement, `${issuer}:sub`);
+        if (areAll(subjects, (it) => namesAccounts(it) || allowed.includes(it))) continue;
+        const found = `Its trust policy requires the sub ${textOf(subjects.flat())}`;
+        const due = `"system:serviceaccount:NAMESPACE:NAME", by StringEquals of ${issuer}:sub`;
+        report(`${found} instead of ${due}.`, "allowed");
+      }
     }
   },
 };
 
-export const otherTrust: Rule = {
-  name: "other-trust",
-  description:
-    "Other IRSA roles name their service accounts, and service accounts with a token use roles of the program.",
-  level: "advisory",
-  severity: "medium",
-  remediation: "Name them by StringEquals in the trust policy, and look at the roles of others.",
-  // Who is granted a token is known when all issuers are.
-  isAskedAtEnd: true,
-  check(resource, { program, report }) {
-    for (const message of problemsOf(resource, program).advisory) report(message);
-    const { targetRoleArn } = resource.inputs;
-    const { account, arn, roles } = useOfRole(resource, program);
-    if (arn === undefined || !accountsOf(program).includes(account)) return;
-    if (targetRoleArn) report(`${account}, which is granted a token, also uses ${textOf(targetRoleArn)}.`);
-    if (isUnknown(arn) || roles.length > 0) return;
-    report(`${account}, which is granted a token, uses ${textOf(arn)} instead of a role of this program.`);
-  },
-};
-
-/** Returns which role a resource gives to which service account: by its ARN or, if that is not known yet, by its source. */
-function useOfRole({ type, inputs, propertyDependencies }: Resource, program: Resource[]) {
-  const { namespace = "default", name, annotations } = fieldsOf(inputs.metadata);
-  const isAssociation = ASSOCIATION.test(type);
-  const account = isAssociation ? `${inputs.namespace}/${inputs.serviceAccount}` : `${namespace}/${name}`;
-  const arn = isAssociation ? inputs.roleArn : at(annotations, "eks.amazonaws.com/role-arn");
-  const sources = propertyDependencies?.[isAssociation ? "roleArn" : "metadata"] ?? [];
-  const isUsed = (it: Resource) => (isUnknown(arn) ? sources.includes(it.urn) : it.outputs?.arn === arn);
-  const roles = program.filter((it) => arn !== undefined && ROLE.test(it.type) && isUsed(it));
-  return { account, arn, roles };
+/** Returns whether anyone can assume a role: a condition can limit accounts of AWS, but not who issues ID tokens. */
+function trustsAnyone(statement: Value): boolean {
+  const isLimited = Object.keys(fieldsOf(at(statement, "Condition"))).length > 0;
+  const actions = JSON.stringify(at(statement, "Action") ?? "*");
+  return principalsIn(statement).includes("*") && (!isLimited || /WebIdentity|SAML|\*/i.test(actions));
 }
 
-export const podIdentity: Rule = {
-  name: "pod-identity",
+export const trustPatterns: Rule = {
+  name: "trust-patterns",
+  displayName: "Patterns in trust policies of EKS roles",
   description:
-    "If EKS Pod Identity gives a service account with a token a role of the program, that role names it, and its cluster by name.",
-  level: "mandatory",
-  severity: "high",
-  remediation: `Require ${CLUSTER_TAG}, ${NAMESPACE_TAG}, and ${NAME_TAG} by StringEquals in the trust policy.`,
-  // The ARN of a role is an output.
-  isAskedAtEnd: true,
-  check(resource, { program, report }) {
-    const { account, roles } = useOfRole(resource, program);
-    if (!ASSOCIATION.test(resource.type) || !accountsOf(program).includes(account)) return;
-    const { clusterName } = resource.inputs;
-    const trusts = roles.flatMap((it) => trustOf(it, program)).filter(({ isPodIdentity }) => isPodIdentity);
-    for (const { statement, account: named } of trusts) {
-      const [cluster = "", ...others] = required(statement, CLUSTER_TAG);
-      const isCluster = isUnknown(clusterName) ? cluster !== "" : cluster.endsWith(`:cluster/${clusterName}`);
-      if (named === account && isCluster && isLiteral(cluster) && others.length === 0) continue;
-      const condition = textOf(fieldsOf(at(statement, "Condition")));
-      report(`The role of ${account} requires ${condition} instead of its cluster, namespace, and name.`);
+    "The role of a cluster's service account names it without * or ?, requires AWS' audience, and trusts no one else.",
+  level: "advisory",
+  remediation: "Require one sub and the aud by StringEquals, and give others another role.",
+  settings: { allowed: list("The sub of a role, with its * or ?, or another principal that it can trust.") },
+  check(role, { settings, clusters, report }) {
+    const allowed = stringsOf(settings.allowed);
+    const statements = statementsOf(role);
+    for (const statement of statements) {
+      for (const issuer of issuersIn(statement, clusters)) {
+        const subjects = required(statement, `${issuer}:sub`);
+        // The guardrail trust is for others.
+        if (!areAll(subjects, namesAccounts)) continue;
+        if (!areAll(subjects, (it) => !/[*?]/.test(it) || allowed.includes(it))) {
+          report(`Its trust policy has a pattern: the sub ${textOf(subjects.flat())}.`, "allowed");
+        }
+        const audiences = required(statement, `${issuer}:aud`);
+        if (areAll(audiences, (it) => AWS_AUDIENCES.includes(it))) continue;
+        report(
+          `Its trust policy requires the aud ${textOf(audiences.flat())} instead of "${AWS_AUDIENCES[0]}".`,
+        );
+      }
     }
+    if (!isOfServiceAccounts(role, clusters)) return;
+    const isOfCluster = (it: string) => isClusterUrl(it.split(":oidc-provider/")[1], clusters);
+    const known = [POD_IDENTITY, ...allowed];
+    const others = statements.flatMap(principalsIn).filter((it) => !known.includes(it) && !isOfCluster(it));
+    if (others.length > 0) report(`It also trusts ${textOf(others)}.`, "allowed");
   },
 };
 
 export const permissionsBoundary: Rule = {
   name: "permissions-boundary",
+  displayName: "Permissions boundaries of EKS roles",
   description:
-    "If this pack's configuration lists permissions boundaries, a role of a known cluster's service accounts has one.",
+    "If the configuration lists permissions boundaries, a role of a cluster's service accounts has one.",
   level: "mandatory",
-  severity: "medium",
   remediation: "Set permissionsBoundary of the role.",
   settings: { arns: list("ARNs of the permissions boundaries. If empty, a role needs none.") },
-  check(resource, { program, settings, report }) {
+  check(role, { settings, clusters, report }) {
     const arns = stringsOf(settings.arns);
-    if (arns.length === 0) return;
-    for (const { name, inputs } of rolesShownBy(resource, program)) {
-      const boundary = inputs.permissionsBoundary;
-      if (isUnknown(boundary) || arns.includes(`${boundary}`)) continue;
-      const found = `The permissionsBoundary of ${name} is ${textOf(boundary)}`;
-      report(`${found} instead of one of ${textOf(arns)}.`, "arns");
-    }
+    const boundary = role.inputs.permissionsBoundary;
+    if (arns.length === 0 || !isOfServiceAccounts(role, clusters)) return;
+    if (isUnknown(boundary) || arns.includes(`${boundary}`)) return;
+    report(`Its permissionsBoundary is ${textOf(boundary)} instead of one of ${textOf(arns)}.`, "arns");
   },
 };

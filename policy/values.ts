@@ -40,20 +40,13 @@ export function fieldsOf(value: Value | undefined): Fields {
   return Object.assign(Object.create(null), isObject ? value : {});
 }
 
-/**
- * Returns whether a pattern can match a text, in any case.
- *
- * In an allow policy, `*` matches any characters, `?` at most one, and `.` exactly one:
- * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ A pattern of IAM matches no more than that.
- */
-export function canMatch(pattern: string, text: string): boolean {
-  const escaped = pattern.replaceAll(/[\\^$+(){}|[\]]/g, "\\$&").replaceAll(/\*+/g, "*");
-  return new RegExp(`^${escaped.replaceAll(/[*?]/g, ".$&")}$`, "is").test(text);
-}
-
-/** Returns whether a pattern can match something that begins with a text. */
-export function canBeginWith(pattern: string, text: string): boolean {
-  return [...pattern].some((_, index) => canMatch(pattern.slice(0, index + 1), text));
+/** Returns what JSON contains; undefined if it is invalid. Its error would quote what a secret contains. */
+export function parsed(json: string): Value | undefined {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Returns the form of a URL that all of its spellings have, without `https://`, as IAM names it. */
@@ -62,8 +55,8 @@ export function normalizedUrl(value: Value | undefined): string {
   const withScheme = /^[a-z]+:\/\//i.test(text) ? text : `https://${text}`;
   if (!URL.canParse(withScheme)) return text;
   const { host, pathname } = new URL(withScheme);
-  const path = pathname.replaceAll(/%[2-7][0-9a-f]/gi, decodeURIComponent).replaceAll(/\/+/g, "/");
-  return `${host.replace(/\.+$/, "")}${path.replace(/\/$/, "")}`.toLowerCase();
+  const path = pathname.replaceAll(/%[2-7][0-9a-f]/gi, decodeURIComponent).replaceAll(/\/{2,}/g, "/");
+  return `${host.replace(/\.(?=$|:)/, "")}${path.replace(/\/$/, "")}`.toLowerCase();
 }
 
 /** Returns a value as a message shows it: one line of printable ASCII, without a token. A program can contain anything. */

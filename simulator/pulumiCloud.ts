@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { types } from "@pulumi/pulumiservice";
 import * as jose from "jose";
+import { canBothMatch } from "../policy/patterns";
 
 export type ClusterIssuer = Awaited<ReturnType<typeof createIssuer>>;
 
@@ -138,32 +139,7 @@ function claimAt(claims: jose.JWTPayload, path: string): unknown {
 /** Assumed: a list, such as `aud`, matches if one of its elements does, a number or a boolean by its JSON, and no object does. */
 function matches(pattern: string, claim: unknown): boolean {
   const values = [claim ?? []].flat().filter((value) => typeof value !== "object");
-  return values.some((value) => matchesPattern(pattern, String(value)));
-}
-
-/**
- * Returns whether a pattern matches a whole value: `*` is any run of characters, `?` zero or one character, `.` exactly one. No
- * character escapes them.
- *
- * It takes time in proportion to both lengths. A regular expression would take hours for a pattern with thirty wildcards.
- */
-export function matchesPattern(pattern: string, value: string): boolean {
-  const symbols = [...pattern];
-  /** The positions of the pattern that are reached. */
-  let reached = new Set([0]);
-  for (const character of ["", ...value]) {
-    const next = [...reached].flatMap((position) => {
-      const symbol = symbols[position] ?? "";
-      if (symbol === "*" || character === "") return position;
-      return [character, "?", "."].includes(symbol) ? position + 1 : [];
-    });
-    reached = new Set(next);
-    // Those that need no character: a set also iterates over what is added to it.
-    for (const position of reached) {
-      if (symbols[position] === "*" || symbols[position] === "?") reached.add(position + 1);
-    }
-  }
-  return reached.has(symbols.length);
+  return values.some((value) => canBothMatch(pattern, String(value)));
 }
 
 /** Starts a server on a free port of the loopback address, which replies with JSON. */

@@ -9,7 +9,8 @@ import { ROOT, read } from "./support/project";
 
 const GENERATED = /(<!--generated:([\w,]+)-->\n).*?(<!--end-->)/gs;
 
-const GENERATED_RULES = /(<!--generated:(mandatory|advisory)-rules-->\n).*?(<!--end-->)/gs;
+const GENERATED_RULES =
+  /(<!--generated:(mandatory-rules|advisory-rules|rule-settings)-->\n).*?(<!--end-->)/gs;
 
 /** Returns the generated files by their paths. A copy can be without the component, and without the policy pack. */
 export function generatedFiles(): Record<string, string> {
@@ -20,8 +21,9 @@ export function generatedFiles(): Record<string, string> {
       .replaceAll(GENERATED, (_, start: string, interfaces: string, end: string) => {
         return `${start}\n${listOf(interfaces.split(","))}\n${end}`;
       })
-      .replaceAll(GENERATED_RULES, (_, start: string, level: string, end: string) => {
-        return `${start}\n${listOfRules(level)}\n${end}`;
+      .replaceAll(GENERATED_RULES, (_, start: string, what: string, end: string) => {
+        const table = what === "rule-settings" ? listOfSettings() : listOfRules(what.split("-")[0] ?? "");
+        return `${start}\n${table}\n${end}`;
       });
   }
   return files;
@@ -45,11 +47,26 @@ function listOf(interfaces: string[]): string {
   return items.join("");
 }
 
-/** Returns a list of the guardrails of the policy pack that have a level. */
+/** Returns a table of the guardrails of the policy pack that have a level. Their violations link to its lines. */
 function listOfRules(level: string): string {
   const { policies }: typeof import("../policy/index") = require("../policy/index");
   const rules = policies.filter((rule) => rule.level === level);
-  return rules.map(({ name, description }) => `- **\`${name}\`**: ${description}\n`).join("");
+  const rows = rules.map(({ name, description, settings = {} }) => {
+    const names = Object.keys(settings).map((setting) => `[\`${setting}\`](#allow-more)`);
+    return `| <a id="${name}"></a>\`${name}\` | ${description} | ${names.join(", ")} |\n`;
+  });
+  return `| guardrail | what is true | settings |\n| --- | --- | --- |\n${rows.join("")}`;
+}
+
+/** Returns a table of the settings of the guardrails. */
+function listOfSettings(): string {
+  const { policies }: typeof import("../policy/index") = require("../policy/index");
+  const rows = policies.flatMap(({ name, settings = {} }) => {
+    return Object.entries(settings).map(([setting, { default: value, description }]) => {
+      return `| \`${name}\` | \`${setting}\` | \`${JSON.stringify(value)}\` | ${description} |\n`;
+    });
+  });
+  return `| guardrail | setting | default | meaning |\n| --- | --- | --- | --- |\n${rows.join("")}`;
 }
 
 /** Returns a type as the page names it: in YAML, an enumeration is a string, and an interface an object. */

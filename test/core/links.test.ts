@@ -10,7 +10,7 @@ import { filesWith, ROOT, read } from "../support/project";
 const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";
 
 /** What the commands of docs/copy.md remove, beside tests. */
-const REMOVABLE = /^(component|pipeline|policy|simulator|examples\/(component|fleet))(\/|$)/;
+const REMOVABLE = /^(component|pipeline|policy|simulator|examples\/(component|fleet|guardrails))(\/|$)/;
 
 interface Link {
   page: string;

@@ -1,26 +1,32 @@
-// The pages name rules and settings of the policy pack, and no others.
+// What configures the guardrails, in the pages and examples, names guardrails and settings that exist.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { policies } from "../../policy/index";
 import { runRules } from "../../policy/runRules";
-import { read, sectionOf } from "../support/project";
-
-test("docs/policy.md has each guardrail", () => {
-  const page = read("docs/policy.md");
-  for (const { name, description } of policies) {
-    assert.ok(page.includes(`- **\`${name}\`**: ${description}`), name);
-  }
-});
+import { blocksOf, filesWith, read } from "../support/project";
+import { LEGITIMATE } from "./cases";
 
 test("docs/policy.md configures what exists", () => {
-  for (const [, json = ""] of read("docs/policy.md").matchAll(/```json\n(.*?)```/gs))
-    runRules([], JSON.parse(json));
-  const table = sectionOf(read("docs/policy.md"), "## Allow more");
-  for (const { name, settings = {} } of policies) {
-    const row = table.split("\n").find((it) => it.startsWith(`- \`${name}\``)) ?? "";
-    for (const setting of Object.keys(settings))
-      assert.ok(row.includes(`\`${setting}\``), `${name}.${setting}`);
-  }
+  const [block, ...others] = blocksOf(read("docs/policy.md")).filter(({ info }) => info === "json");
+  assert.deepEqual(others, []);
+  assert.doesNotThrow(() => runRules([], JSON.parse(block?.text ?? "")));
   assert.doesNotThrow(() => runRules([], JSON.parse(read("policy/drift.json"))));
+});
+
+test("a stage of examples/fleet forbids exactly the teams of the other stages", () => {
+  const [, [issuer = assert.fail()] = []] = LEGITIMATE[0] ?? [];
+  const stages = ["dev", "staging", "prod"];
+  const files = filesWith(/^examples\/fleet\/\w+\/Pulumi\.policy\.json$/);
+  assert.deepEqual(files.sort(), stages.map((it) => `examples/fleet/${it}/Pulumi.policy.json`).sort());
+  for (const stage of stages) {
+    const configuration = JSON.parse(read(`examples/fleet/${stage}/Pulumi.policy.json`));
+    const stopped = stages.filter((it) => {
+      const policies = JSON.parse(JSON.stringify(issuer.inputs.policies).replaceAll("app-dev", `app-${it}`));
+      return runRules([{ ...issuer, inputs: { ...issuer.inputs, policies } }], configuration).length > 0;
+    });
+    assert.deepEqual(
+      stopped,
+      stages.filter((it) => it !== stage),
+    );
+  }
 });

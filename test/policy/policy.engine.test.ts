@@ -3,18 +3,38 @@
 
 import assert from "node:assert/strict";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { failed, succeeded } from "../environment/engineOutcome";
 import { emptyStack, type Stack, stackOfProgram } from "../environment/engineStack";
 import { missingCli } from "../environment/pulumiCli";
-import { ROOT } from "../support/project";
+import { ROOT, read } from "../support/project";
 import { PACK, packOf, violationsIn } from "./pack";
 
 const DEPLOYER = { namespace: "ci", name: "deployer", tokenType: "team", teamName: "a", rolePolicyArns: [] };
 const DRIFT = { namespace: "ops", name: "drift", tokenType: "team", teamName: "b", awsRole: "pod-identity" };
 const EXISTING = { namespace: "web", name: "app", tokenType: "organization", createServiceAccount: false };
 const CONFIG_MAP = "access.ci.deployer.pulumi-token-exchange";
+
+const ISSUER = "oidc.eks.us-west-2.amazonaws.com/id/A1";
+const NAMES = { '"kubernetes.io".namespace': "default", '"kubernetes.io".serviceaccount.name': "app" };
+const OIDC_ISSUER = {
+  organization: "acme",
+  name: "eks",
+  url: `https://${ISSUER}`,
+  maxExpirationSeconds: 3600,
+  policies: [{ decision: "allow", tokenType: "personal", userLogin: "my-login", rules: NAMES }],
+};
+const STATEMENT = {
+  Effect: "Allow",
+  Principal: { Federated: `arn:aws:iam::123456789012:oidc-provider/${ISSUER}` },
+  Action: "sts:AssumeRoleWithWebIdentity",
+  Condition: { StringEquals: { [`${ISSUER}:sub`]: "system:serviceaccount:default:app" } },
+};
+
+const AUDIENCE =
+  'one-service-account issuer: The aud of default/app is missing instead of one that is not AWS\'. To allow it, change requireAudience of "one-service-account".';
+const TRUST = `trust role: Its trust policy requires the sub [] instead of "system:serviceaccount:NAMESPACE:NAME", by StringEquals of ${ISSUER}:sub. To allow it, change allowed of "trust".`;
 
 describe("the policy pack", { skip: missingCli }, () => {
   // The parts of the test depend on those before them.
@@ -45,16 +65,15 @@ describe("the policy pack", { skip: missingCli }, () => {
       assert.deepEqual(violationsIn({ exitCode: 0, stdout: screen, screen }), []);
     });
 
-    // What uses a role knows its ARN, or the new role's not yet.
-    await t.test("when roles are replaced, unless one can be assumed from another namespace", async () => {
+    await t.test("when roles are replaced, unless any service account can assume one", async () => {
       await stack.set("rolePath", "/pulumi/");
       await quiet();
       const file = join(stack.directory, "iam.ts");
       const program = await readFile(file, "utf8");
-      await writeFile(file, program.replace('"aws:RequestTag/kubernetes-namespace": namespace,', ""));
+      await writeFile(file, program.replace(/\[`\$\{issuer\}:sub`\]: .*/, ""));
       const broken = await stack.pulumi("preview", ...pack);
       failed(broken);
-      assert.match(violationsIn(broken).join("\n"), /^mandatory pod-identity access\.ops\.drift: .*$/);
+      assert.match(violationsIn(broken).join("\n"), /^mandatory trust access\.ci\.deployer: .*$/);
       await writeFile(file, program);
       await stack.set("rolePath", "/");
     });
@@ -74,27 +93,40 @@ describe("the policy pack", { skip: missingCli }, () => {
     });
   });
 
-  test("stops a program by hand at what Pulumi's guides leave out, before the issuer exists", async (t) => {
-    const { pulumi, simulation } = await handWritten(t);
-    const outcome = await pulumi("up", "--yes", ...PACK);
-    failed(outcome);
-    // Whether the role or the issuer is registered first is not determined.
-    const violations = violationsIn(outcome).map((it) =>
-      it.replace("trust issuer: The role role", "trust role"),
-    );
-    assert.deepEqual(violations.sort(), [
-      'mandatory one-service-account issuer: The aud of default/app is missing instead of one audience. To allow it, change requireAudience of "one-service-account".',
-      `mandatory trust role: Its trust policy requires the sub ["system:serviceaccount:default:app"] and the aud [] instead of one service account and "sts.amazonaws.com", by StringEquals of ${ISSUER}:sub and :aud.`,
-    ]);
+  test("stops Pulumi's guide, which requires no audience, in the preview and before the issuer exists", async (t) => {
+    const { pulumi, simulation } = await handWritten(t, STATEMENT);
+    for (const command of [["preview"], ["up", "--yes"]]) {
+      const outcome = await pulumi(...command, ...PACK);
+      failed(outcome);
+      assert.deepEqual(violationsIn(outcome).sort(), [
+        `advisory trust-patterns role: Its trust policy requires the aud [] instead of "sts.amazonaws.com".`,
+        `mandatory ${AUDIENCE}`,
+      ]);
+    }
     assert.deepEqual(simulation.pulumiCloud.list(), []);
   });
+
+  for (const [first, stopped] of Object.entries({ role: TRUST, issuer: AUDIENCE })) {
+    test(`stops an update without a preview before the ${first} exists, if that is the first`, async (t) => {
+      const { pulumi, simulation } = await handWritten(t, { ...STATEMENT, Condition: {} }, first);
+      const outcome = await pulumi("up", "--yes", "--skip-preview", ...PACK);
+      failed(outcome);
+      assert.deepEqual(violationsIn(outcome), [`mandatory ${stopped}`]);
+      assert.deepEqual(simulation.pulumiCloud.list(), []);
+      const { deployment } = JSON.parse(succeeded(await pulumi("stack", "export")).stdout);
+      assert.doesNotMatch(JSON.stringify(deployment), /iam\/role:Role/);
+    });
+  }
 
   test("rejects a configuration with a misspelled rule or setting", async (t) => {
     const { pulumi, directory } = await handWritten(t);
     const file = join(directory, "policy.json");
-    await writeFile(file, JSON.stringify({ "one-issue": "advisory", limits: { maxExpirationsSeconds: 1 } }));
+    await writeFile(
+      file,
+      JSON.stringify({ "one-service": "advisory", limits: { maxExpirationsSeconds: 1 } }),
+    );
     const outcome = await pulumi("preview", ...PACK, "--policy-pack-config", file);
-    failed(outcome, /one-issue: unknown guardrail/, /limits\.maxExpirationsSeconds: unknown setting/);
+    failed(outcome, /one-service: unknown guardrail/, /limits\.maxExpirationsSeconds: unknown setting/);
   });
 
   test("is complete in its directory, as `npm pack` packs it, with its packages", async (t) => {
@@ -103,38 +135,35 @@ describe("the policy pack", { skip: missingCli }, () => {
     await mkdir(elsewhere);
     succeeded(await cli.run(elsewhere, "npm", "pack", "--silent", join(ROOT, "policy")));
     succeeded(await cli.run(elsewhere, "bash", "-c", "tar --extract --file ./*.tgz"));
-    await symlink(join(ROOT, "node_modules"), join(elsewhere, "package", "node_modules"));
+    // Only its own dependencies.
+    for (const name of Object.keys(JSON.parse(read("policy/package.json")).dependencies)) {
+      const link = join(elsewhere, "package", "node_modules", name);
+      await mkdir(dirname(link), { recursive: true });
+      await symlink(join(ROOT, "node_modules", name), link);
+    }
     const outcome = await pulumi("preview", "--policy-pack", join(elsewhere, "package", "start.js"));
     assert.equal(violationsIn(outcome).length, 2);
   });
 });
 
-const ISSUER = "oidc.eks.us-west-2.amazonaws.com/id/A1";
-const NAMES = { '"kubernetes.io".namespace': "default", '"kubernetes.io".serviceaccount.name': "app" };
-const OIDC_ISSUER = {
-  organization: "acme",
-  name: "eks",
-  url: `https://${ISSUER}`,
-  maxExpirationSeconds: 3600,
-  policies: [{ decision: "allow", tokenType: "personal", userLogin: "my-login", rules: NAMES }],
-};
-const STATEMENT = {
-  Effect: "Allow",
-  Principal: { Federated: `arn:aws:iam::123456789012:oidc-provider/${ISSUER}` },
-  Action: "sts:AssumeRoleWithWebIdentity",
-  Condition: { StringEquals: { [`${ISSUER}:sub`]: "system:serviceaccount:default:app" } },
-};
-
-/** As in https://www.pulumi.com/docs/administration/access-identity/oidc-client/kubernetes-eks/, which requires no audience. */
-const BY_HAND = `
-const pulumi = require("@pulumi/pulumi");
-new pulumi.CustomResource("pulumiservice:index:OidcIssuer", "issuer", ${JSON.stringify(OIDC_ISSUER)});
-const assumeRolePolicy = JSON.stringify(${JSON.stringify({ Version: "2012-10-17", Statement: [STATEMENT] })});
-new pulumi.CustomResource("aws:iam/role:Role", "role", { name: "app", assumeRolePolicy });
-`;
-
-async function handWritten(t: TestContext): Promise<Stack> {
-  const stack = await stackOfProgram(t, { "index.js": BY_HAND, "package.json": "{}" });
+/**
+ * Creates the stack of a program as in https://www.pulumi.com/docs/administration/access-identity/oidc-client/kubernetes-eks/
+ *
+ * @param first which of the resources the other one waits for.
+ */
+async function handWritten(t: TestContext, statement: object = STATEMENT, first = "role"): Promise<Stack> {
+  const assumeRolePolicy = JSON.stringify({ Version: "2012-10-17", Statement: [statement] });
+  const resources = Object.entries({
+    role: ["aws:iam/role:Role", { name: "app", assumeRolePolicy }],
+    issuer: ["pulumiservice:index:OidcIssuer", OIDC_ISSUER],
+  }).sort(([name]) => (name === first ? -1 : 1));
+  const program = `
+    const pulumi = require("@pulumi/pulumi");
+    let dependsOn = [];
+    for (const [name, [type, inputs]] of ${JSON.stringify(resources)}) {
+      dependsOn = [new pulumi.CustomResource(type, name, inputs, { dependsOn })];
+    }`;
+  const stack = await stackOfProgram(t, { "index.js": program, "package.json": "{}" });
   await symlink(join(ROOT, "node_modules"), join(stack.directory, "node_modules"));
   return stack;
 }
