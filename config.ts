@@ -46,6 +46,7 @@ const JSON_KEYS: Record<JsonKey, true> = {
   audienceRule: true,
   jobPodSpec: true,
   createNamespaces: true,
+  suspended: true,
   serviceAccounts: true,
 };
 

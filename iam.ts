@@ -27,6 +27,8 @@ export interface AwsRoleResources {
   permissions?: RolePermissions;
   /** What a pod has to wait for to receive the role. */
   prerequisites: pulumi.Resource[];
+  /** What denies the role everything while the entry is suspended. */
+  denials: pulumi.Resource[];
 }
 
 /**
@@ -40,63 +42,12 @@ export function createAwsRole(
   { account, source, issuerUrl, settings }: AwsRoleArgs,
   options: pulumi.CustomResourceOptions,
 ): AwsRoleResources {
-  switch (source.awsRole) {
-    case "none":
-      return { prerequisites: [] };
+  if (source.awsRole === "none") return { prerequisites: [], denials: [] };
 
-    case "irsa": {
-      const trustPolicy = pulumi
-        .all([issuerUrl, source.oidcProviderArn])
-        .apply(([url, oidcProviderArn]) => irsaTrustPolicy(url, oidcProviderArn, account));
-      const { role, permissions, attachments } = createRole(
-        name,
-        { account, awsRole: source.awsRole, trustPolicy, settings },
-        options,
-      );
-      return { role, permissions, irsaRoleArn: role.arn, prerequisites: attachments };
-    }
-
-    case "pod-identity": {
-      const clusterArn = pulumi.output(source.clusterArn);
-      const trustPolicy = clusterArn.apply((arn) => podIdentityTrustPolicy(arn, account));
-      const { role, permissions, attachments } = createRole(
-        name,
-        { account, awsRole: source.awsRole, trustPolicy, settings },
-        options,
-      );
-      const association = new PodIdentityAssociation(
-        name,
-        {
-          // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME. The AWS provider's own region can be another one.
-          region: clusterArn.apply((arn) => `${arn.split(":")[3]}`),
-          clusterName: clusterArn.apply((arn) => arn.slice(arn.indexOf("/") + 1)),
-          namespace: account.namespace,
-          serviceAccount: account.name,
-          roleArn: role.arn,
-        },
-        options,
-      );
-      // An association takes seconds to become effective, and changes no pod that exists:
-      // https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html
-      return { role, permissions, prerequisites: [...attachments, association] };
-    }
-  }
-}
-
-/** Creates a role, and attaches its policies, which a pod has to wait for. */
-function createRole(
-  name: string,
-  args: {
-    account: Account;
-    awsRole: RolePermissions["awsRole"];
-    trustPolicy: pulumi.Input<iam.PolicyDocument>;
-    settings: AwsRoleArgs["settings"];
-  },
-  options: pulumi.CustomResourceOptions,
-): { role: iam.Role; permissions: RolePermissions; attachments: iam.RolePolicyAttachment[] } {
-  const { account, awsRole, trustPolicy, settings } = args;
+  const isIrsa = source.awsRole === "irsa";
+  const trustedArn = pulumi.output(isIrsa ? source.oidcProviderArn : source.clusterArn);
   const permissions = {
-    awsRole,
+    awsRole: source.awsRole,
     policyArns: account.rolePolicyArns,
     permissionsBoundary: settings.permissionsBoundaryArn,
   };
@@ -106,7 +57,9 @@ function createRole(
       namePrefix: roleNamePrefix(account),
       path: settings.rolePath,
       description: `Role of the Kubernetes service account ${idOf(account)}`,
-      assumeRolePolicy: trustPolicy,
+      assumeRolePolicy: isIrsa
+        ? pulumi.all([issuerUrl, trustedArn]).apply(([url, arn]) => irsaTrustPolicy(url, arn, account))
+        : trustedArn.apply((arn) => podIdentityTrustPolicy(arn, account)),
       permissionsBoundary: permissions.permissionsBoundary,
       // Other programs attach policies by the role's name. AWS does not delete a role that has some, and the role of a
       // removed entry would still trust its service account.
@@ -114,11 +67,37 @@ function createRole(
     },
     options,
   );
+  const attach = (suffix: string, policyArn: pulumi.Input<string>) => {
+    return new iam.RolePolicyAttachment(`${name}.${suffix}`, { role: role.name, policyArn }, options);
+  };
+  const attachments = permissions.policyArns.map((policyArn) => attach(policyArn, policyArn));
+  const denials = account.suspended ? [attach("suspended", trustedArn.apply(denyAllIn))] : [];
+  if (isIrsa) return { role, permissions, irsaRoleArn: role.arn, prerequisites: attachments, denials };
 
-  const attachments = permissions.policyArns.map((policyArn) => {
-    return new iam.RolePolicyAttachment(`${name}.${policyArn}`, { role: role.name, policyArn }, options);
-  });
-  return { role, permissions, attachments };
+  const association = new PodIdentityAssociation(
+    name,
+    {
+      // arn:PARTITION:eks:REGION:ACCOUNT:cluster/NAME. The AWS provider's own region can be another one.
+      region: trustedArn.apply((arn) => `${arn.split(":")[3]}`),
+      clusterName: trustedArn.apply((arn) => arn.slice(arn.indexOf("/") + 1)),
+      namespace: account.namespace,
+      serviceAccount: account.name,
+      roleArn: role.arn,
+    },
+    options,
+  );
+  // An association takes seconds to become effective, and changes no pod that exists:
+  // https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html
+  return { role, permissions, prerequisites: [...attachments, association], denials };
+}
+
+/**
+ * Returns AWS' managed policy that denies everything: https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSDenyAll.html
+ *
+ * @param arn of the same partition, such as `aws-us-gov`.
+ */
+function denyAllIn(arn: string): string {
+  return `arn:${arn.split(":")[1]}:iam::aws:policy/AWSDenyAll`;
 }
 
 /** Returns an OIDC issuer as IAM names it, in ARNs and condition keys: its URL without `https://`. */

@@ -1,10 +1,9 @@
-// An organization in Pulumi Cloud trusts an OIDC issuer, such as the cluster's, and allow policies say who is granted which access
-// token.
+// An organization in Pulumi Cloud trusts an OIDC issuer, such as the cluster's, and policies say who is granted which access token.
 
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import type { Account } from "./settings/account";
-import { type AllowPolicy, AUDIENCE_RULE, grantOf, NAME_RULE, NAMESPACE_RULE } from "./settings/tokenTypes";
+import { AUDIENCE_RULE, type AuthPolicy, grantOf, NAME_RULE, NAMESPACE_RULE } from "./settings/tokenTypes";
 import { readThumbprints } from "./thumbprint";
 
 export interface OidcIssuerArgs {
@@ -16,11 +15,11 @@ export interface OidcIssuerArgs {
   /** Upper bound for the lifetime of every access token of this issuer, in seconds. */
   maxExpirationSeconds: number;
   /** At least one: an empty list would leave the previous policies in force. */
-  policies: AllowPolicy[];
+  policies: AuthPolicy[];
 }
 
 /**
- * Registers an OIDC issuer in a Pulumi organization, with its allow policies. Everything else stays denied.
+ * Registers an OIDC issuer in a Pulumi organization, with its policies. Everything else stays denied.
  *
  * @returns the issuer, whose policies are in force once it exists.
  */
@@ -67,16 +66,17 @@ export function createPulumiCloudProvider(
 }
 
 /**
- * Builds the allow policy of one service account: who is granted an access token, and of which type.
- * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
+ * Builds the policy of one service account: who is granted an access token, and of which type, or while the entry is suspended, denied.
+ * "When a token's claims match more than one policy, deny wins": https://github.com/pulumi/docs/pull/20481
  *
  * @param audienceRule whether the audience of the ID token has to match, too. Kubernetes writes it as a list, and whether a rule
  *   matches one of its elements is not documented.
  * @returns the policy as data.
  */
-export function allowPolicy(account: Account, audienceRule: boolean): AllowPolicy {
+export function policyOf(account: Account, audienceRule: boolean): AuthPolicy {
   return {
-    decision: "allow",
+    // Not left out while it is suspended: without the last policy, the list would be empty, and the previous one would stay in force.
+    decision: account.suspended ? "deny" : "allow",
     ...grantOf(account),
     rules: {
       ...account.policyRules,

@@ -11,7 +11,7 @@ import { Provider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { Provider as PulumiCloudProvider } from "@pulumi/pulumiservice/provider";
 import { createInjection } from "./injection";
-import { allowPolicy, createOidcIssuer, createPulumiCloudProvider } from "./oidcIssuer";
+import { createOidcIssuer, createPulumiCloudProvider, policyOf } from "./oidcIssuer";
 import { requireFirstPlace } from "./place";
 import { createNamespaces } from "./serviceAccount";
 import {
@@ -75,9 +75,9 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 
     const namespaces = createNamespaces(name, settings.createNamespaces, inPlace);
 
-    // Pulumi Cloud: the organization trusts the issuer, with one allow policy for each service account.
+    // Pulumi Cloud: the organization trusts the issuer, with one policy for each service account.
     const granted = accounts.map(({ account, roleSource }) => {
-      return { account, roleSource, policy: allowPolicy(account, settings.audienceRule) };
+      return { account, roleSource, policy: policyOf(account, settings.audienceRule) };
     });
     const oidcIssuer = createOidcIssuer(
       `${name}.oidc-issuer`,
@@ -91,12 +91,18 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
       { ...inPlace, provider: pulumiCloud },
     );
 
+    // If the cluster is unreachable, what is suspended has to be denied before the update fails. The promise is for what follows it.
+    const isSuspended = accounts.some(({ account }) => account.suspended);
+    const denials: Promise<pulumi.Resource[]> = Promise.resolve().then(() => {
+      return isSuspended ? [oidcIssuer, ...identities.flatMap(({ identity }) => identity.denials)] : [];
+    });
+
     // Each service account: its role, its ConfigMap, and the Job that tests the token exchange.
     const identities = granted.map(({ account, roleSource, policy }) => {
       const namespace = namespaces.get(account.namespace);
       const identity = new WorkloadIdentity(
         `${name}.${account.namespace}.${account.name}`,
-        { account, policy, oidcIssuer, settings, roleSource },
+        { account, policy, oidcIssuer, settings, roleSource, denials },
         { ...inPlace, dependsOn: [...dependsOn, ...(namespace ? [namespace] : [])] },
       );
       return { account, identity };

@@ -10,7 +10,7 @@ import type { CompleteSettings } from "./settings/access";
 import type { Account } from "./settings/account";
 import type { ClusterInputs, RoleSource } from "./settings/cluster";
 import { grantLineOf } from "./settings/grants";
-import { type AllowPolicy, scopeOf, type TokenType } from "./settings/tokenTypes";
+import { type AuthPolicy, scopeOf, type TokenType } from "./settings/tokenTypes";
 import { createExchangeConfigMap } from "./tokenExchange";
 
 /** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
@@ -51,9 +51,11 @@ export interface WorkloadIdentityArgs {
   > &
     Pick<ClusterInputs, "issuerUrl">;
   roleSource: RoleSource;
-  /** The issuer that grants the access token, and the policy in it that allows this service account. */
+  /** The issuer that grants the access token, and its policy for this service account. */
   oidcIssuer: pulumi.CustomResource;
-  policy: AllowPolicy;
+  policy: AuthPolicy;
+  /** What has to exist before anything in the cluster changes: the denials of all suspended service accounts. */
+  denials: Promise<pulumi.Resource[]>;
 }
 
 /** Creates what one service account needs. Its children have its own name. */
@@ -63,6 +65,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
   readonly grant: Promise<string>;
   /** What a pod that uses the exchange has to wait for: the Job that tests it, or without one, what that would wait for. */
   readonly ready: pulumi.Resource[];
+  /** What denies the role everything while the entry is suspended. */
+  readonly denials: pulumi.Resource[];
 
   constructor(name: string, args: WorkloadIdentityArgs, options: pulumi.ComponentResourceOptions) {
     super("eks-pulumi-oidc:index:WorkloadIdentity", name, {}, options);
@@ -77,11 +81,14 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       inComponent,
     );
     const { role, irsaRoleArn, permissions } = awsRole;
+    this.denials = awsRole.denials;
+
+    const afterDenials = { ...inComponent, dependsOn: args.denials };
     const created = account.createServiceAccount
-      ? createServiceAccount(name, { name: serviceAccountName, namespace, irsaRoleArn }, inComponent)
+      ? createServiceAccount(name, { name: serviceAccountName, namespace, irsaRoleArn }, afterDenials)
       : undefined;
     const serviceAccount =
-      created ?? (account.runJob ? readServiceAccount(name, account, inComponent) : undefined);
+      created ?? (account.runJob ? readServiceAccount(name, account, afterDenials) : undefined);
 
     const request = {
       organization: settings.organization,
@@ -90,11 +97,12 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       tokenExpirationSeconds: String(account.tokenExpirationSeconds),
       apiUrl: settings.pulumiApiUrl,
     };
+    // Workloads keep their settings, such as the team, until those can be granted.
+    const afterIssuer = args.denials.then((denials) => [args.oidcIssuer, ...denials]);
     const tokenExchange = createExchangeConfigMap(
       name,
       { namespace, serviceAccountName, settings: request },
-      // Workloads keep their settings, such as the team, until those can be granted.
-      { ...inComponent, dependsOn: args.oidcIssuer },
+      { ...inComponent, dependsOn: afterIssuer },
     );
 
     const prerequisites = [
@@ -102,7 +110,8 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
       ...(serviceAccount ? [serviceAccount] : []),
       ...awsRole.prerequisites,
     ];
-    if (account.runJob) {
+    const runsJob = account.runJob && !account.suspended;
+    if (runsJob) {
       const job = createJob(
         name,
         {
@@ -143,7 +152,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     // the program attaches to roleName whenever it replaces the Job.
     this.outputs = {
       ...(role && { roleArn: role.arn, roleName: role.name }),
-      ...(account.runJob && { jobName: jobName(account.name) }),
+      ...(runsJob && { jobName: jobName(account.name) }),
       tokenType: account.tokenType,
       configMap: tokenExchange.configMapName,
       env: [CREDENTIAL_HELPER],

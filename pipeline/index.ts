@@ -3,7 +3,7 @@
 
 import { createOidcIssuer, createPulumiCloudProvider } from "../oidcIssuer";
 import { requireFirstPlace } from "../place";
-import type { AllowPolicy } from "../settings/tokenTypes";
+import type { AuthPolicy } from "../settings/tokenTypes";
 import { createPreviewRole, hasCluster, lookUp } from "./aws";
 import { ISSUER_URL, readSettings } from "./config";
 import { allowPolicies, createTeam, teamName } from "./pulumiCloud";
@@ -22,7 +22,7 @@ export = async () => {
     existing.clusters.length > 0 ? createPreviewRole(settings, existing, { dependsOn }) : undefined;
 
   // Pulumi Cloud: in each organization, the team that the workflows act as, and the allow policies.
-  const policies: Record<string, AllowPolicy[]> = {};
+  const policies: Record<string, AuthPolicy[]> = {};
   if (settings.pulumiCloud) {
     const provider = createPulumiCloudProvider("pulumi-cloud", pulumiApiUrl, { dependsOn });
     for (const organization of new Set(stacks.map((stack) => stack.organization))) {

@@ -1,7 +1,7 @@
 // The Pulumi Cloud side: the allow policies for GitHub's issuer, and the team that the workflows act as.
 
 import * as pulumiservice from "@pulumi/pulumiservice";
-import type { AllowPolicy } from "../settings/tokenTypes";
+import type { AuthPolicy } from "../settings/tokenTypes";
 import type { Settings } from "./config";
 
 const SUFFIX = "-preview";
@@ -23,7 +23,7 @@ export function teamName(repository: string): string {
 export function allowPolicies(
   organization: string,
   { repository, repositoryId, subjects }: Settings,
-): AllowPolicy[] {
+): AuthPolicy[] {
   return subjects.map((sub) => ({
     decision: "allow",
     tokenType: "team",

@@ -78,6 +78,8 @@ export interface Settings {
    * Default: `https://api.pulumi.com`.
    */
   pulumiApiUrl?: string;
+  /** Suspend every entry, such as those of a compromised cluster. Default: `false`. */
+  suspended?: boolean;
 }
 
 const newNamespace = v.pipe(
@@ -129,6 +131,7 @@ export const settingsEntries = schemasOf<Settings>()({
   jobPodSpec: v.optional(jobPodSpec, {}),
   pulumiApiUrl: v.optional(apiUrl, DEFAULT_API_URL),
   createNamespaces: v.optional(listSchema(newNamespace), []),
+  suspended: v.optional(booleanSchema, false),
   serviceAccounts,
 });
 
@@ -165,7 +168,7 @@ export interface CompleteSettings extends Omit<ValidSettings, "serviceAccounts">
 
 /** Returns the service accounts of valid settings, with the defaults that depend on other settings. */
 export function accountsOf(
-  settings: Pick<ValidSettings, "serviceAccounts" | "organization" | "maxExpirationSeconds">,
+  settings: Pick<ValidSettings, "serviceAccounts" | "organization" | "maxExpirationSeconds" | "suspended">,
 ): Account[] {
   return settings.serviceAccounts.map((account) => withAccountDefaults(account, settings));
 }

@@ -73,6 +73,11 @@ export interface ServiceAccount extends TokenSettings {
   runJob?: boolean;
   /** Command of the Job. Default: `["pulumi","whoami"]`; with a runner token, `["true"]`. */
   command?: string[];
+  /**
+   * Stop it, such as in an incident, until you remove this line: its access token is denied, and its IAM role can do nothing. The
+   * Job does not run. Default: `false`.
+   */
+  suspended?: boolean;
 }
 
 /** A schema for lifetimes. */
@@ -158,6 +163,7 @@ export const accountEntries = schemasOf<ServiceAccount>()({
   injectToken: v.optional(booleanSchema, false),
   runJob: v.optional(booleanSchema, true),
   command: v.optional(command),
+  suspended: v.optional(booleanSchema, false),
 });
 
 type OptionalKey = {
@@ -184,6 +190,7 @@ export const LEFT_OUT: Record<OptionalKey, string> = {
   injectToken: "the pods stay as they are",
   runJob: "the Job runs",
   command: "the Job runs the default command",
+  suspended: "the access token is granted",
 };
 
 type ValidAccount = v.InferOutput<v.ObjectSchema<typeof accountEntries, undefined>>;
@@ -203,10 +210,12 @@ export function withAccountDefaults(
   {
     organization,
     maxExpirationSeconds,
-  }: { organization: pulumi.Input<string>; maxExpirationSeconds: number },
+    suspended,
+  }: { organization: pulumi.Input<string>; maxExpirationSeconds: number; suspended: boolean },
 ): Account {
   return {
     ...account,
+    suspended: suspended || account.suspended,
     tokenExpirationSeconds:
       account.tokenExpirationSeconds ?? Math.min(DEFAULT_EXPIRATION_SECONDS, maxExpirationSeconds),
     tokenAudience: account.tokenAudience ?? defaultAudience(organization),

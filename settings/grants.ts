@@ -1,17 +1,17 @@
 // Who gets what, as one line for each service account, which a preview compares by its key. The lines describe what is registered,
-// not the settings: a changed program shows in them.
+// so that a changed program shows in them. Only the longest lifetime, the image, and the URL of Pulumi Cloud come from the settings.
 
 import * as pulumi from "@pulumi/pulumi";
 import { DEFAULT_IMAGE, DEFAULT_MAX_EXPIRATION_SECONDS } from "./access";
 import { type AwsRole, defaultAudience } from "./account";
 import { DEFAULT_API_URL } from "./names";
-import { type AllowPolicy, AUDIENCE_RULE, NAME_RULE, NAMESPACE_RULE } from "./tokenTypes";
+import { AUDIENCE_RULE, type AuthPolicy, NAME_RULE, NAMESPACE_RULE } from "./tokenTypes";
 
 /** What is registered for one service account. */
 export interface Registered {
   namespace: string;
   name: string;
-  policy: AllowPolicy;
+  policy: AuthPolicy;
   /** The files of its ConfigMap, which say what its exchange requests. */
   request: { tokenScope: pulumi.Input<string>; tokenExpirationSeconds: pulumi.Input<string> };
   role?: RolePermissions | undefined;
@@ -37,7 +37,7 @@ export interface Common {
 /**
  * Returns what a service account is granted, such as
  * `team:platform, 3600 s, IAM role by IRSA (policy arn:aws:iam::aws:policy/ReadOnlyAccess)`: its access token, the role that its pods
- * get, and all else that grants something and is not the default.
+ * get, and all else that grants something and is not the default. While it is denied, the line is `suspended (…)`.
  *
  * @returns with `known after the update` for what a preview does not know, so that it shows the rest.
  */
@@ -54,7 +54,8 @@ export async function grantLineOf(registered: Registered, common: Common): Promi
     ...(role ? [await roleOf(role)] : []),
     ...(injectToken ? ["injected into its pods"] : []),
   ];
-  return parts.join(", ");
+  const line = parts.join(", ");
+  return policy.decision === "deny" ? `suspended (${line})` : line;
 }
 
 /** Returns what decides, for all service accounts, who grants a token and what runs with it. */
@@ -67,7 +68,7 @@ export async function commonLineOf({ issuerUrl, image, pulumiApiUrl }: Common): 
   return parts.join(", ");
 }
 
-async function ownerOf(policy: AllowPolicy, scope: pulumi.Input<string>): Promise<string> {
+async function ownerOf(policy: AuthPolicy, scope: pulumi.Input<string>): Promise<string> {
   const { tokenType, userLogin = "", teamName = "", runnerID = "", roleID, authorizedPermissions } = policy;
   switch (tokenType) {
     case "personal":

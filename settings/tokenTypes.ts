@@ -105,14 +105,15 @@ export const NAMESPACE_RULE = '"kubernetes.io".namespace';
 export const NAME_RULE = '"kubernetes.io".serviceaccount.name';
 export const AUDIENCE_RULE = "aud";
 
-/** Who is granted an access token, and of which type. Every rule has to match. */
-export interface AllowPolicy extends Grant {
-  decision: "allow";
+/** Who is granted or denied an access token, and of which type. Every rule has to match. */
+export interface AuthPolicy extends Grant {
+  /** A deny policy takes precedence over every allow policy of its issuer. */
+  decision: "allow" | "deny";
   /** The pattern of each claim. */
   rules: Record<string, pulumi.Input<string>>;
 }
 
-/** The part of an allow policy that says which access token it grants, and to which owner. */
+/** The part of a policy that says which access token it is for, and of which owner. */
 interface Grant {
   tokenType: TokenType;
   userLogin?: pulumi.Input<string> | undefined;
@@ -124,7 +125,7 @@ interface Grant {
 }
 
 /**
- * Returns the part of an allow policy that says which access token it grants.
+ * Returns the part of a policy that says which access token it is for.
  * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
  */
 export function grantOf({

@@ -67,7 +67,9 @@ export async function exchange(
   const idToken = field("subject_token");
 
   const { iss } = jose.decodeJwt(idToken);
-  const issuer = issuers.find((it) => it.organization === organization && it.url === iss);
+  const ofOrganization = issuers.filter((it) => it.organization === organization);
+  if (ofOrganization.length === 0) return invalidOrganization(organization);
+  const issuer = ofOrganization.find(({ url }) => url === iss);
   if (!issuer) return denied(`organization ${organization} has no OIDC issuer ${iss}`);
   const { payload } = await jose.jwtVerify(idToken, issuer.keys, { issuer: issuer.url });
   const denial = denialOf(issuer.policies ?? [], payload, { tokenType, scope });
@@ -81,8 +83,14 @@ export async function exchange(
   return { status: 200, body: { access_token, token_type: "token", issued_token_type, expires_in, scope } };
 }
 
-/** Assumed: status 400. */
+/** What Pulumi Cloud has answered others, whatever the reason: wlami/esc-doks-kubeconfig, README.md at 63159e5. */
 function denied(denial: string) {
+  return { status: 401, body: { error: "access_denied", error_description: "unauthorized" }, denial };
+}
+
+/** Of an organization that does not exist, or has no issuer: VilnaCRM-Org/bootstrap-infrastructure, specs. */
+function invalidOrganization(organization: string) {
+  const denial = `invalid organization ${organization}`;
   return { status: 400, body: { error: "invalid_request", error_description: denial }, denial };
 }
 
@@ -100,11 +108,15 @@ export function denialOf(
   claims: jose.JWTPayload,
   { tokenType, scope }: { tokenType: string; scope: string },
 ): string | undefined {
-  const candidates = policies.filter((it) => it.decision === "allow" && isFor(it, tokenType, scope));
-  const compared = candidates.map(({ rules }) => {
+  const candidates = policies.filter((it) => isFor(it, tokenType, scope));
+  const results = candidates.map(({ decision, rules }) => {
     const failed = Object.keys(rules).filter((path) => !matches(rules[path] ?? "", claimAt(claims, path)));
-    return { rules, failed };
+    return { decision, rules, failed };
   });
+  // "When a token's claims match more than one policy, deny wins": https://github.com/pulumi/docs/pull/20481
+  const denying = results.find(({ decision, failed }) => decision === "deny" && failed.length === 0);
+  if (denying) return `a deny policy for ${denying.rules[NAMESPACE]}/${denying.rules[NAME]} matches`;
+  const compared = results.filter(({ decision }) => decision === "allow");
   if (compared.some(({ failed }) => failed.length === 0)) return undefined;
   // The caller has most likely meant the policy that names it.
   const isNamed = ({ failed }: { failed: string[] }) => !failed.includes(NAMESPACE) && !failed.includes(NAME);
@@ -119,9 +131,13 @@ export function denialOf(
 
 // Says again what a token type means, and shares nothing with settings/tokenTypes.ts: an error there would otherwise be emulated.
 function isFor(policy: AuthPolicy, tokenType: string, scope: string): boolean {
+  // Assumed: an owner is a pattern, too, and its case does not matter.
+  const isOwner = (prefix: string, owner = "") => {
+    return canBothMatch(`${prefix}:${owner}`.toLowerCase(), scope.toLowerCase());
+  };
   const isInScope: Record<string, boolean | undefined> = {
-    personal: scope === `user:${policy.userLogin}`,
-    team: scope === `team:${policy.teamName}`,
+    personal: isOwner("user", policy.userLogin),
+    team: isOwner("team", policy.teamName),
     // Assumed: the policy's ID and the requested name are those of one pool.
     runner: scope.startsWith("runner:"),
     // Assumed: with a role or without one.

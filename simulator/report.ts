@@ -29,9 +29,10 @@ function textsThatApply(texts: [applies: unknown, text: string][]): string[] {
 export function accountLines(answers: Answers[], grants: Record<string, string>, { positionOf }: StackFile) {
   const width = Math.min(40, Math.max(15, ...answers.map(({ account }) => account.id.length)));
   const columns = (id: string, result: string) => `${id.padEnd(width)}  ${result.padEnd(7)}  `;
-  const rows = answers.flatMap(({ account: { id, namespace }, denial, unlistedDenial }, index) => {
+  const rows = answers.flatMap(({ account: { id, namespace, suspended }, denial, unlistedDenial }, index) => {
     const wrong = textsThatApply([
-      [denial, `${positionOf(["serviceAccounts", index])}: ${denial}`],
+      [suspended && !denial, "suspended, but GRANTED"],
+      [!suspended && denial, `${positionOf(["serviceAccounts", index])}: ${denial}`],
       [!unlistedDenial, `asked as ${namespace}/${UNLISTED}: GRANTED`],
     ]);
     const result = wrap(grants[id] ?? "", columns(id, denial ? "denied" : "granted"));
@@ -81,22 +82,30 @@ export function noteLines({ project, config, environments, positionOf }: StackFi
 
 /** Returns what is not as it should be; nothing if all is. */
 export function failuresOf(answers: Answers[], violations: Violation[], warnings: string[]): string[] {
-  const right = answers.filter(({ denial, unlistedDenial }) => !denial && unlistedDenial);
+  const right = answers.filter(({ account: { suspended }, denial, unlistedDenial }) => {
+    return suspended === Boolean(denial) && unlistedDenial;
+  });
   const mandatory = violations.filter(({ level }) => level === "mandatory");
   const broken = new Set(mandatory.map(({ policy }) => policy)).size;
-  const granted = `${right.length} of ${answers.length} tokens are granted to their service account only`;
   return textsThatApply([
-    [right.length < answers.length, granted],
+    [right.length < answers.length, expectation(right.length, answers)],
     [broken > 0, `${broken} of ${policies.length} guardrails are broken`],
     // config.ts warns so of the template's login.
     [warnings.some((it) => it.includes("An update stops")), "pulumi up stops, as the note says"],
   ]);
 }
 
+/** Returns how many tokens are granted, or denied, as the settings say. */
+function expectation(right: number, answers: Answers[]): string {
+  const hasSuspended = answers.some(({ account }) => account.suspended);
+  const granted = `${right} of ${answers.length} tokens are granted to their service account only`;
+  return hasSuspended ? `${granted}, or denied while it is suspended` : granted;
+}
+
 /** Returns whether all is as it should be. */
-export function verdictLines({ length }: Answers[], failures: string[]): string[] {
+export function verdictLines(answers: Answers[], failures: string[]): string[] {
   const isRight = failures.length === 0;
-  const right = `${length} of ${length} tokens are granted to their service account only.`;
+  const right = `${expectation(answers.length, answers)}.`;
   const verdict = isRight ? right : `Not as it should be: ${failures.join("; ")}.`;
   return wrap(verdict).map((line) => paint(isRight ? "green" : "red", line));
 }

@@ -65,11 +65,12 @@ test("the program for an existing cluster has valid arguments, with the list of 
 });
 
 test("the program for an existing cluster repeats the component's defaults, or gives no value", () => {
-  const { createNamespaces, maxExpirationSeconds, audienceRule } = settingsEntries;
+  const { createNamespaces, maxExpirationSeconds, audienceRule, suspended } = settingsEntries;
   assert.deepEqual(defaultsOf(parse(EXISTING).config), {
     createNamespaces: v.getDefault(createNamespaces),
     maxExpirationSeconds: v.getDefault(maxExpirationSeconds),
     audienceRule: v.getDefault(audienceRule),
+    suspended: v.getDefault(suspended),
     // Not given, to the component.
     ...{ permissionsBoundaryArn: "", rolePath: "", image: "", pulumiApiUrl: "" },
   });

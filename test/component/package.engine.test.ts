@@ -122,6 +122,25 @@ describe("the package of the component", { skip: missingCli }, () => {
       succeeded(await pulumi("preview", "--expect-no-changes"));
     });
 
+    await t.test("denies every entry of a cluster by one setting", async () => {
+      const [command = assert.fail()] =
+        /pulumi config (set suspended true)/.exec(read("docs/incidents.md")) ?? [];
+      succeeded(await pulumi(...command.split(" ").slice(1)));
+      const { stdout } = succeeded(await pulumi("up", "--yes"));
+      assert.match(
+        stdout,
+        /^ +~ team-a\/app: "team:team-a-dev, .*" => "suspended \(team:team-a-dev, .*\)"$/m,
+      );
+      const [issuer] = simulation.pulumiCloud.list();
+      assert.deepEqual(
+        issuer?.registration.policies?.map(({ decision }) => decision),
+        ["deny"],
+      );
+      succeeded(await pulumi("config", "rm", "suspended"));
+      succeeded(await deploy());
+      assert.deepEqual(newStatuses(simulation), EXCHANGED);
+    });
+
     await t.test("gets the newest component and its policy pack, then the next stage", async () => {
       const [newest, later] = [await projectOf("dev"), await projectOf("staging")];
       const [ref = assert.fail()] = /(?<=component@)[0-9a-f]{40}/.exec(newest) ?? [];

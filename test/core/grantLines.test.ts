@@ -5,7 +5,7 @@ import { test } from "node:test";
 import * as pulumi from "@pulumi/pulumi";
 import { unknown } from "@pulumi/pulumi/output";
 import { grantLineOf, type Registered } from "../../settings/grants";
-import { type AllowPolicy, NAME_RULE, NAMESPACE_RULE } from "../../settings/tokenTypes";
+import { type AuthPolicy, NAME_RULE, NAMESPACE_RULE } from "../../settings/tokenTypes";
 
 const COMMON = {
   organization: "acme",
@@ -15,7 +15,7 @@ const COMMON = {
   pulumiApiUrl: "https://api.pulumi.com",
 };
 const RULES = { [NAMESPACE_RULE]: "ci", [NAME_RULE]: "app", aud: "urn:pulumi:org:acme" };
-const POLICY: AllowPolicy = { decision: "allow", tokenType: "team", teamName: "ops", rules: RULES };
+const POLICY: AuthPolicy = { decision: "allow", tokenType: "team", teamName: "ops", rules: RULES };
 const REGISTERED: Registered = {
   namespace: "ci",
   name: "app",
@@ -24,7 +24,7 @@ const REGISTERED: Registered = {
   injectToken: false,
 };
 
-function lineOf(policy: Partial<AllowPolicy>): Promise<string> {
+function lineOf(policy: Partial<AuthPolicy>): Promise<string> {
   return grantLineOf({ ...REGISTERED, policy: { ...POLICY, ...policy } }, COMMON);
 }
 

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import { inputsOf, type Run, runStack } from "./program";
+import { ANSWERS, inputsOf, type Run, runStack } from "./program";
 
 const TEAM = { namespace: "team-a", name: "app", tokenType: "team", teamName: "team-a" };
 const ROLE = { namespace: "ops", name: "drift", tokenType: "organization", awsRole: "irsa" };
@@ -66,4 +66,17 @@ test("restricts a Job's pod to the exchange, without a token for the API server"
     assert.equal(container.command.at(-1), "/var/run/secrets/pulumi.com/exchange-token.sh");
     assert.deepEqual(container.securityContext.capabilities, { drop: ["ALL"] });
   }
+});
+
+test("denies the role of a suspended entry everything, by the policy of its own partition", async () => {
+  const arn = "arn:aws-us-gov:iam::123456789012:oidc-provider/oidc.example";
+  const answers = {
+    ...ANSWERS,
+    "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": () => ({ arn }),
+  };
+  const suspended = await runStack({ serviceAccounts: [ROLE], suspended: true }, { answers });
+  assert.deepEqual(
+    inputsOf(suspended, "RolePolicyAttachment").map(({ policyArn }) => policyArn),
+    ["arn:aws-us-gov:iam::aws:policy/AWSDenyAll"],
+  );
 });

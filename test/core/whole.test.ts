@@ -34,6 +34,14 @@ test("a cluster that exists, and nearly every default", async () => {
         ...{ tokenType: "organization", injectToken: true },
       },
       { namespace: "team-a", name: "pool", tokenType: "runner", runnerId: "id-1", runnerName: "pool-1" },
+      {
+        ...{ namespace: "team-b", name: "leaked", tokenType: "team", teamName: "team-c", suspended: true },
+        ...{ rolePolicyArns: [POLICY], injectToken: true },
+      },
+      {
+        ...{ namespace: "team-b", name: "stopped", tokenType: "organization", organizationAdmin: true },
+        ...{ awsRole: "pod-identity", suspended: true },
+      },
     ],
   });
   await assertDocument(goldenPath("existing-cluster"), run);

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { changes, EXCHANGED, failed, newStatuses, succeeded } from "../environment/engineOutcome";
 import { emptyStack } from "../environment/engineStack";
 import { missingCli } from "../environment/pulumiCli";
+import type { Simulation } from "../environment/simulation";
 import { read } from "../support/project";
 
 const ISSUER = "access.oidc-issuer";
@@ -93,15 +94,12 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       newStatuses(simulation);
       const roles = () => simulation.existing().aws.flatMap((name) => name.match(/-team-a-\w+/) ?? []);
       await set("serviceAccounts", [{ ...drift, ...DENY }, ...others]);
-      failed(
-        await up(),
-        /Job \(access\.team-a\.drift\):.*HTTP 400.*the allow policy for team-a\/drift does not match/s,
-      );
+      failed(await up(), /Job \(access\.team-a\.drift\):.*HTTP 401: .*access_denied.*unauthorized/s);
       assert.deepEqual(roles().sort(), ["-team-a-deployer", "-team-a-drift"]);
 
       // The next update runs the failed Job again, and no other.
       failed(await up());
-      assert.deepEqual(newStatuses(simulation), [400, 400]);
+      assert.deepEqual(newStatuses(simulation), [401, 401]);
 
       await set("serviceAccounts", [{ ...drift, ...DENY, runJob: false }, ...others]);
       succeeded(await up());
@@ -138,6 +136,71 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
       assert.deepEqual(simulation.existing().pulumiCloud, [issuer.id]);
       assert.deepEqual(newStatuses(simulation), EXCHANGED);
     });
+  });
+
+  test("denies what is suspended, whatever is deployed next, until that is undone", async (t) => {
+    const { simulation, pulumi, set, up } = await emptyStack(t, { serviceAccounts: [FIFTH] });
+    const account = "access.default.pulumi-service-account";
+    const denyAll = () => simulation.existing().aws.filter((name) => name.endsWith("/AWSDenyAll")).length;
+    const state = () => [decisionsIn(simulation).join(), denyAll()];
+    succeeded(await up());
+    assert.deepEqual(state(), ["allow", 0]);
+
+    await set("serviceAccounts", [{ ...FIFTH, suspended: true }]);
+    assert.deepEqual(changes(await up()), [
+      `${account} deleted`,
+      `${account}.suspended created`,
+      `${ISSUER} updated`,
+    ]);
+    assert.deepEqual(state(), ["deny", 1]);
+    succeeded(await pulumi("preview", "--refresh", "--expect-no-changes"));
+
+    await set("serviceAccounts", [FIFTH]);
+    await set("suspended", "true");
+    succeeded(await up("--refresh"));
+    assert.deepEqual(state(), ["deny", 1]);
+
+    newStatuses(simulation);
+    await set("suspended", "false");
+    assert.deepEqual(changes(await up()), [
+      `${account} created`,
+      `${account}.suspended deleted`,
+      `${ISSUER} updated`,
+    ]);
+    assert.deepEqual([state(), newStatuses(simulation)], [["allow", 0], EXCHANGED]);
+  });
+
+  test("denies what is suspended before it fails, if the API server is unreachable", async (t) => {
+    const reader = { ...FIFTH, name: "reader", awsRole: "none", createServiceAccount: false };
+    const leaked = { ...FIFTH, name: "leaked" };
+    const { simulation, set, up } = await emptyStack(
+      t,
+      { serviceAccounts: [reader, leaked] },
+      { serviceAccounts: ["default/reader"] },
+    );
+    succeeded(await up());
+
+    // Both take longer than a failure, and a colleague's change, which was not deployed, is in the same update.
+    const kinds = ["pulumiservice:index:OidcIssuer", "aws:iam/rolePolicyAttachment:RolePolicyAttachment"];
+    for (const [type, method] of [[kinds[0], "update"] as const, [kinds[1], "create"] as const]) {
+      const kind = simulation.resources[type ?? ""] ?? assert.fail(type);
+      const change: (id: string, inputs: object) => Promise<unknown> = kind[method];
+      t.mock.method(kind, method, (id: string, inputs: object) => sleep(1500).then(() => change(id, inputs)));
+    }
+    const unreachable = () => {
+      throw new Error("configured Kubernetes cluster is unreachable");
+    };
+    for (const [type, kind] of Object.entries(simulation.resources)) {
+      if (!type.startsWith("kubernetes:")) continue;
+      for (const method of ["create", "update", "read", "delete"] as const) {
+        t.mock.method(kind, method, unreachable);
+      }
+    }
+    const changed = { ...reader, tokenExpirationSeconds: 1800 };
+    await set("serviceAccounts", [changed, { ...FIFTH, name: "new" }, { ...leaked, suspended: true }]);
+    failed(await up(), /cluster is unreachable/);
+    assert.deepEqual(decisionsIn(simulation), ["allow", "allow", "deny"]);
+    assert.ok(simulation.existing().aws.some((name) => name.endsWith("/AWSDenyAll")));
   });
 
   test("uses what exists, and waits for what does not", async (t) => {
@@ -196,3 +259,9 @@ describe("the program on Pulumi's engine", { skip: missingCli }, () => {
     assert.deepEqual(simulation.existing(), { aws: [], kubernetes: ["ci"], pulumiCloud: [] });
   });
 });
+
+/** Returns the decision of each policy of the issuer. */
+function decisionsIn({ pulumiCloud }: Simulation): string[] {
+  const [issuer = assert.fail("there is no issuer")] = pulumiCloud.list();
+  return issuer.registration.policies?.map(({ decision }) => decision) ?? [];
+}

@@ -111,7 +111,12 @@ async function changePolicies(
   if (policies.length === 0) {
     return { status: 400, body: { code: 400, message: "policy definition can not be empty" } };
   }
-  return { status: 200, body: policyBody({ id, registration: await cloud.update(id, { policies }) }) };
+  try {
+    return { status: 200, body: policyBody({ id, registration: await cloud.update(id, { policies }) }) };
+  } catch (error) {
+    const { message } = error as Error;
+    return { status: Number(/^400\b/.exec(message)?.[0] ?? 503), body: { code: 400, message } };
+  }
 }
 
 const SPECIFICATION_PATH = "/api/openapi/pulumi-spec.json";

@@ -48,7 +48,11 @@ type RegisteredIssuer = { id: string; registration: IssuerRegistration };
 export interface PulumiCloud {
   /** `http://127.0.0.1:PORT` */
   apiUrl: string;
-  /** Registers an issuer. @throws Error in the words of the provider: `STATUS API error: MESSAGE`. */
+  /**
+   * Registers an issuer as the provider does, which sends the policies in a second request.
+   *
+   * @throws Error in the words of the provider: `STATUS API error: MESSAGE`.
+   */
   register(registration: IssuerRegistration): Promise<RegisteredIssuer>;
   /** Changes an issuer. What is missing stays, since the provider does not send it. Assumed: thumbprints, too. */
   update(id: string, registration: Partial<IssuerRegistration>): Promise<IssuerRegistration>;
@@ -65,6 +69,21 @@ export interface PulumiCloud {
   /** The token exchanges, the first one first. Contains no token. */
   exchanges: { status: number; reason: string }[];
   close(): Promise<void>;
+}
+
+/** What a new issuer has, whatever its registration says: it denies everything, and is rejected in an update. */
+export const DEFAULT_POLICY: AuthPolicy = { decision: "deny", tokenType: "organization", rules: { sub: "" } };
+
+function badRequest(reason: string): string {
+  return `400 API error: Bad Request: ${reason}`;
+}
+
+/** @throws Error for a rule without a literal part, as users have reported. */
+function rejectOpenRules(policies: AuthPolicy[] = []): void {
+  const rules = policies.flatMap((policy) => Object.entries(policy.rules));
+  const [claim] = rules.find(([, pattern]) => /^[*?.]*$/.test(pattern)) ?? [];
+  if (claim === undefined) return;
+  throw new Error(badRequest(`key ${claim} should at least have a strict matching portion`));
 }
 
 /** Starts Pulumi Cloud. */
@@ -109,30 +128,29 @@ export async function startPulumiCloud(options: PulumiCloudOptions): Promise<Pul
   function compareThumbprints(url: string, thumbprints?: string[]): void {
     const calculated = thumbprintOf?.(url);
     if (!thumbprints || calculated === undefined || thumbprints.includes(calculated)) return;
-    throw new Error(
-      `400 API error: Bad Request: Calculated thumbprint ${calculated} does not match any of the provided. ` +
-        "Make sure it is properly generated (SHA256).",
-    );
+    const reason = `Calculated thumbprint ${calculated} does not match any of the provided.`;
+    throw new Error(badRequest(`${reason} Make sure it is properly generated (SHA256).`));
   }
 
   async function register(registration: IssuerRegistration): Promise<RegisteredIssuer> {
     await sleep(registrationMilliseconds);
     const { organization, url } = registration;
     const keys = await keysOf(url);
-    // Assumed: the service rejects the same URL twice in one organization, but not the same name.
-    if (find(organization, url)) {
-      throw new Error(`409 API error: Conflict: an OIDC issuer with the URL ${url} exists already`);
-    }
+    // wlami/esc-doks-kubeconfig, README.md at 63159e5. Assumed: the same name is accepted.
+    if (find(organization, url))
+      throw new Error(badRequest(`an issuer with the URL ${url} is already registered`));
     compareThumbprints(url, registration.thumbprints);
     const id = `${organization}/${randomUUID()}`;
-    issuers.set(id, registration);
+    const { policies, ...created } = registration;
+    issuers.set(id, { ...created, policies: [DEFAULT_POLICY] });
     keySets.set(id, keys);
-    return { id, registration };
+    return { id, registration: policies ? await update(id, { policies }) : created };
   }
 
   async function update(id: string, changes: Partial<IssuerRegistration>): Promise<IssuerRegistration> {
     const stored = issuers.get(id);
     if (!stored) throw new Error(`404 API error: Not Found: no OIDC issuer ${id}`);
+    rejectOpenRules(changes.policies);
     if (updatesCompareThumbprints) compareThumbprints(stored.url, changes.thumbprints);
     // Assumed: they are effective at once, and the policies of an update replace all policies.
     const updated = { ...stored, ...changes };

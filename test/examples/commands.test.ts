@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
-import { startServer } from "../../simulator/pulumiCloud";
+import { createIssuer, startServer } from "../../simulator/pulumiCloud";
 import { exampleOf, podOf } from "../environment/examples";
 import { expand } from "../environment/podSpec";
 import { ended, missingJq, writePrograms } from "../support/programs";
@@ -178,42 +178,20 @@ test("the owner of a leaked token is looked up, and the token stays out of the a
   assert.match(await look("pul-dead"), /^401$/m);
 });
 
-/** The output `serviceAccounts` of an access stack. */
-const OUTPUT = JSON.stringify({
-  "team-a/app": { roleName: "role-1" },
-  "ops/drift": {},
-  "team-b/shop": { roleName: "role-2" },
-});
-
-test("every role of an access stack is denied everything, and the denial is removed, although one fails", {
+test("the claims of an ID token are printed, and the names of issuers, which lead to its entry", {
   skip: missingJq,
-}, (t) => {
-  const directory = temporaryDirectory(t);
-  const PATH = writePrograms(directory, {
-    pulumi: `[[ $* == *" --stack acme/clusters-dev/dev-us-1" ]] && echo '${OUTPUT}'`,
-    // As version 1 of the AWS CLI ends when a role does not exist.
-    aws: 'echo "$@"; [[ $* != *role-1* ]] || exit 255',
-  });
-  const run = (mark: string) => {
-    const block = blocksOf(read("docs/incidents.md")).find(({ info }) => info === `bash ${mark}`);
-    const args = ["-euo", "pipefail", "-c", block?.text.replace('."team-a/app"', ".[]") ?? assert.fail()];
-    const env = { PATH, AWS_PROFILE: "dev" };
-    return execFileSync("bash", args, { cwd: directory, env, encoding: "utf8" }).split("\n");
-  };
-  const Statement = [{ Effect: "Deny", Action: "*", Resource: "*" }];
-  const document = JSON.stringify({ Version: "2012-10-17", Statement });
-  assert.deepEqual(run("deny"), [
-    ...["role-1", "role-2"],
-    `iam put-role-policy --role-name role-1 --policy-name leak --policy-document ${document}`,
-    "FAILED role-1",
-    `iam put-role-policy --role-name role-2 --policy-name leak --policy-document ${document}`,
-    "Denied role-2",
-    "",
-  ]);
-  assert.deepEqual(run("undo"), [
-    "iam delete-role-policy --role-name role-1 --policy-name leak",
-    "FAILED role-1",
-    "iam delete-role-policy --role-name role-2 --policy-name leak",
-    "",
-  ]);
+}, async (t) => {
+  const url = "https://oidc.example.com";
+  const issuers = { oidcIssuers: [{ url, name: "eks-prod-us-1" }] };
+  const PATH = writePrograms(temporaryDirectory(t), { pulumi: `echo '${JSON.stringify(issuers)}'` });
+  const { token } = await createIssuer(url);
+  // Its encoding has characters that Base64 does not have.
+  const audience = "urn:pulumi:org:\u{fffe}\u{fbff}";
+  const idToken = await token({ namespace: "team-a", serviceAccount: "app" }, audience);
+  const block = blocksOf(read("docs/incidents.md")).find(({ info }) => info === "bash id-token");
+  const args = ["-euo", "pipefail", "-c", block?.text ?? assert.fail()];
+  const printed = execFileSync("bash", args, { input: `${idToken}\n`, env: { PATH }, encoding: "utf8" });
+  assert.ok(printed.endsWith(`\n${url} eks-prod-us-1\n`), printed);
+  const claims = { iss: url, sub: "system:serviceaccount:team-a:app", aud: [audience] };
+  assert.deepEqual(JSON.parse(printed.replace(/\n\S+ \S+\n$/, "")), claims);
 });

@@ -31,6 +31,8 @@ const OTHER_ASSOCIATION = `${EKS}podidentityassociation/other/a-1`;
 const BOUNDARY = { "iam:PermissionsBoundary": `${IAM}policy/pulumi-oidc-boundary` };
 const OTHER_BOUNDARY = { "iam:PermissionsBoundary": `${IAM}policy/other` };
 const NONE = {};
+const DENY_ALL = { "iam:PolicyARN": "arn:aws:iam::aws:policy/AWSDenyAll" };
+const ADMINISTRATOR = { "iam:PolicyARN": "arn:aws:iam::aws:policy/AdministratorAccess" };
 const TO_PODS = { "iam:PassedToService": "pods.eks.amazonaws.com" };
 const TO_EC2 = { "iam:PassedToService": "ec2.amazonaws.com" };
 
@@ -51,6 +53,11 @@ const REQUESTS: [service: string, actions: string, resource: string, context: ob
     ["iam", CHANGE_ROLE, ROLE, NONE, false],
     ["iam", CHANGE_ROLE, ROLE, OTHER_BOUNDARY, false],
     ["iam", CHANGE_ROLE, OTHER_ROLE, BOUNDARY, false],
+    // To suspend an entry: also a role without the boundary.
+    ["iam", "AttachRolePolicy DetachRolePolicy", ROLE, DENY_ALL, true],
+    ["iam", "AttachRolePolicy DetachRolePolicy", ROLE, ADMINISTRATOR, false],
+    ["iam", "AttachRolePolicy DetachRolePolicy", OTHER_ROLE, DENY_ALL, false],
+    ["iam", "DeleteRole PutRolePermissionsBoundary", ROLE, DENY_ALL, false],
     ["iam", READ_ROLE, ROLE, NONE, true],
     ["iam", READ_ROLE, OTHER_ROLE, BOUNDARY, false],
     ["iam", "DeleteRolePermissionsBoundary PutRolePolicy", ROLE, BOUNDARY, false],

@@ -69,7 +69,7 @@ describe("examples/trial", { skip: missingApiServer || missingCli }, () => {
 
     failed(
       await up(),
-      /trial-token-exchange.*denied the token exchange: HTTP 400: .*try audienceRule: false/s,
+      /trial-token-exchange.*denied the token exchange: HTTP 401: .*try audienceRule: false/s,
     );
 
     succeeded(await up("--config", "audienceRule=false"));

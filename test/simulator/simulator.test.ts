@@ -76,6 +76,16 @@ const CASES: Record<string, [stackFile: object, screen: RegExp, exitCode: number
     /default\/app granted .*default\/b denied .*pod\.name is "b-token-exchange-xxxxx", not "app-\*".*default\/c granted .*whether pods match the rules on "kubernetes\.io"\.pod\.name/,
     1,
   ],
+  "expects a denial of a suspended entry": [
+    stackOf([{}, { name: "b", suspended: true }]),
+    /default\/app granted user:alice.*default\/b denied suspended \(user:alice, 3600 s\) As a test.* 2 of 2 tokens are granted to their service account only, or denied while it is suspended\./,
+    0,
+  ],
+  "expects a denial of every entry of a suspended stack": [
+    stackOf([{}, { name: "b" }], { suspended: true }),
+    /default\/app denied suspended .*default\/b denied suspended .* 2 of 2 tokens /,
+    0,
+  ],
   "fails for the template's login, and for a broken guardrail": [
     stackOf([{ userLogin: "sample-login" }]),
     /Broken: limits: access\.oidc-issuer: "default\/app" can .* 1 of \d+ guardrails are broken; pulumi up stops, /,
@@ -103,26 +113,38 @@ for (const [what, [stackFile, expected, expectedCode, policy]] of Object.entries
   });
 }
 
-test("the simulation fails if the program grants more than the settings say", async (t) => {
+/** Lets the program register other policies of its issuer. */
+function changePolicies(t: TestContext, change: (policies: object[]) => object[]): void {
   const module = require.cache[require.resolve("../../index")] ?? assert.fail("index.ts is not loaded");
   const { exports: program } = module;
   t.after(() => {
     module.exports = program;
   });
-  const rules = { sub: "system:*" };
-  const added = { decision: "allow", tokenType: "personal", userLogin: "alice", rules };
   module.exports = () => {
     pulumi.runtime.registerStackTransformation(({ type, props, opts }) => {
       if (type !== "pulumiservice:index:OidcIssuer") return undefined;
-      return { props: { ...props, policies: [...props.policies, added] }, opts };
+      return { props: { ...props, policies: change(props.policies) }, opts };
     });
     return program();
   };
+}
+
+test("the simulation fails if the program grants more than the settings say", async (t) => {
+  const rules = { sub: "system:*" };
+  const added = { decision: "allow", tokenType: "personal", userLogin: "alice", rules };
+  changePolicies(t, (policies) => [...policies, added]);
   const { exitCode, screen } = await simulate(t, stackOf([{}]));
   assert.match(
     screen,
     /unlisted-service-account: GRANTED .*Broken: one-service-account: .*: 0 of 1 tokens are /,
   );
+  assert.equal(exitCode, 1);
+});
+
+test("the simulation fails if the program grants the token of a suspended entry", async (t) => {
+  changePolicies(t, (policies) => policies.map((policy) => ({ ...policy, decision: "allow" })));
+  const { exitCode, screen } = await simulate(t, stackOf([{ suspended: true }]));
+  assert.match(screen, /default\/app granted .* suspended, but GRANTED .* as it should be: 0 of 1 tokens /);
   assert.equal(exitCode, 1);
 });
 

@@ -32,7 +32,10 @@ interface Workload {
   environments?: string[];
   /** More people in this team, such as the workload's developers, who can do what it may. */
   members?: string[];
-  /** In an incident, removes the permissions of the team. Its tokens can still do what every member may. */
+  /**
+   * Stop it, such as in an incident, until you remove this line: the team has no permissions. Its tokens can still do what every
+   * member may.
+   */
   suspended?: boolean;
 }
 
