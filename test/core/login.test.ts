@@ -29,6 +29,7 @@ const LOGINS: [what: string, variables: object, stored: string, organization: st
   ["no login, of which the provider complains itself", {}, "", ""],
   ["a login for pulumiApiUrl", {}, `${API}/`, ""],
   ["a login for another Pulumi Cloud", {}, OTHER, "", `credentials.json is ${OTHER}. `],
+  ["a login for a host that only begins like it", {}, `${API}.example`, "", `is ${API}.example. `],
   ["the same over http", {}, "http://api.pulumi.com", "", "is http://api.pulumi.com. "],
   ["a login for another one, with a self-managed state", S3, OTHER, "", "token: the current login in "],
   ["a login for pulumiApiUrl, with a self-managed state", S3, API, ""],

@@ -94,6 +94,15 @@ test("the template's login only warns in a preview", async () => {
   assert.match(warnings.join("\n"), /is the template's.*An update stops here\./);
 });
 
+test("a stack that creates the IAM OIDC provider does not look it up", async () => {
+  const answers = {
+    ...ANSWERS,
+    "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": failWith("not found"),
+  };
+  const run = await runStack({ ...entry({ awsRole: "irsa" }), createOidcProvider: true }, { answers });
+  assert.equal(inputsOf(run, "OpenIdConnectProvider").length, 1);
+});
+
 test("a stack without IRSA roles needs no IAM OIDC provider, and a new cluster gets none", async () => {
   const answers = {
     ...ANSWERS,
@@ -134,6 +143,14 @@ test("a stack stays in the region of its cluster, whatever that comes from, whos
   await assert.rejects(
     runStack({}, { outputs: { "Stash first-deployment": { output: first } } }),
     /clusterName = "my-cluster": deployed with "first"\n.*createCluster = false: deployed with true\n.*region = "us-west-2": deployed with "eu-west-1".*AWS_REGION/s,
+  );
+});
+
+test("a stack whose cluster existed does not create one of the same name", async () => {
+  const first = { createCluster: false };
+  await assert.rejects(
+    runStack({ createCluster: true }, { outputs: { "Stash first-deployment": { output: first } } }),
+    /createCluster = true: deployed with false\n/,
   );
 });
 
