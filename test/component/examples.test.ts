@@ -26,6 +26,7 @@ const FLEET = read("examples/fleet/cluster/Main.yaml");
 const STAGES = ["dev", "staging", "prod"];
 
 const filesIn = (directory: string) => readdirSync(join(ROOT, "examples", "fleet", directory));
+const stackFilesOf = (stage: string) => filesIn(stage).filter((file) => /^Pulumi\..+\.yaml$/.test(file));
 
 test("the package has the newest version of the changelog, which every page and program names once it is released", () => {
   const changelog = read("CHANGELOG.md");
@@ -108,7 +109,7 @@ test("the program of a fleet is the one for an existing cluster, with four setti
       permissionsBoundaryArn: "arn:aws:iam::111111111111:policy/pulumi-oidc-boundary",
     });
 
-    const stackFiles = filesIn(stage).filter((it) => it !== "Pulumi.yaml");
+    const stackFiles = stackFilesOf(stage);
     assert.ok(stackFiles.length > 0);
     for (const file of stackFiles) {
       const settings = parse(read(`examples/fleet/${stage}/${file}`)).config;
@@ -121,7 +122,7 @@ test("the program of a fleet is the one for an existing cluster, with four setti
 test("the pipeline of a fleet has each cluster in the file of its AWS account", () => {
   const configOf = (path: string) => parse(read(`examples/fleet/${path}`)).config;
   const clusters = STAGES.flatMap((stage) => {
-    const files = filesIn(stage).filter((file) => file !== "Pulumi.yaml");
+    const files = stackFilesOf(stage);
     return files.map((file) => {
       const { clusterName, ...config } = configOf(`${stage}/${file}`);
       const [accounts, region] = [config["aws:allowedAccountIds"], config["aws:region"]];

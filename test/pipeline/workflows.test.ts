@@ -74,6 +74,13 @@ test("no workflow changes a stack, or uses a commit other than the one that star
   }
 });
 
+test("no workflow leaves GitHub's token in a checkout, where a program could read it", () => {
+  const steps = WORKFLOWS.flatMap((name) => Object.values<{ steps?: Step[] }>(workflow(name).jobs));
+  const checkouts = steps.flatMap((job) => job.steps ?? []).filter(({ uses }) => uses?.includes("checkout@"));
+  assert.ok(checkouts.length >= 6);
+  for (const { with: inputs } of checkouts) assert.equal(inputs?.["persist-credentials"], false);
+});
+
 test("workflows start only with what a person has pushed, and have no more rights than they need", () => {
   const triggers = WORKFLOWS.map((name) => [name, Object.keys(workflow(name).on)]);
   assert.deepEqual(Object.fromEntries(triggers), {
