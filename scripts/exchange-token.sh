@@ -306,6 +306,11 @@ exchange() {
     case $answer_curl_code/$answer_status in
       0/2??) break ;;
       */400 | */401 | */403)
+        # No claim is the reason: Pulumi Cloud answers so for an organization that does not exist, or has no OIDC issuer.
+        if [[ $answer_body == *'invalid organization'* ]]; then
+          fail 77 "$api_url denied the token exchange: HTTP $answer_status: $(excerpt "$answer_body")
+  Correct the setting organization: $organization does not exist there, or has no OIDC issuer."
+        fi
         fail 77 "$api_url denied the token exchange: HTTP $answer_status: $(excerpt "$answer_body")
   Requested from organization $organization: $requested, $expiration seconds.
   An allow policy of its OIDC issuer must match the request and the claims of this ID token.

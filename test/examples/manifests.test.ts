@@ -58,6 +58,17 @@ for (const file of EXAMPLES.filter((it) => it !== ESO)) {
   });
 }
 
+test("every manifest names its stack in full: with an exchanged token, the CLI finds none by its name only", () => {
+  const names = EXAMPLES.flatMap((file) => {
+    const variables = file === ESO ? [] : (podOf(file).container.env ?? []);
+    const ofVariables = variables.flatMap(({ name, value }) => (name === "STACK" ? [value] : []));
+    const ofStacks = exampleOf(file).manifests.flatMap(({ spec }) => spec?.stack ?? []);
+    return [...ofVariables, ...ofStacks];
+  });
+  assert.ok(names.length >= 3);
+  for (const name of names) assert.match(name, /^[\w-]+\/[\w.-]+\/[\w.-]+$/);
+});
+
 assert.ok(WITH_MARKS.length > 5);
 for (const file of WITH_MARKS) {
   test(`${file} has in the lines marked (3) exactly what tokenExchangePod adds`, () => {

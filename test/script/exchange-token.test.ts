@@ -160,6 +160,17 @@ describe("a denial", AT_ONCE, () => {
     assert.deepEqual([exitCode, endpoint.requests.length, stderr], [77, 1, expected]);
   });
 
+  test("of an organization that Pulumi Cloud calls invalid says to correct the setting", async () => {
+    const body = { error: "invalid_request", error_description: "invalid organization acme" };
+    const { exitCode, stderr } = await exchange(respond(400, body));
+    assert.equal(exitCode, 77);
+    assert.match(
+      stderr,
+      /HTTP 400: .*\n {2}Correct the setting organization: acme does not exist there, or /,
+    );
+    assert.doesNotMatch(stderr, /Claims/);
+  });
+
   test("redacts a token that is cut off at any character, and a password", async () => {
     const positions = Array.from({ length: 48 }, (_, index) => 156 + index);
     // What precedes it takes little room when redacted.

@@ -8,7 +8,7 @@ import { expand } from "../environment/podSpec";
 import { type Answer, respond } from "../support/endpoint";
 import { exchange, granted, type ScriptOptions } from "../support/script";
 
-const denied = respond(400, { error: "invalid_request", error_description: "no policy matches" });
+const denied = respond(401, { error: "access_denied", error_description: "unauthorized" });
 
 test("the Job asks again after a denial, and runs its command once the exchange is granted", async () => {
   const command = ["bash", "-c", "echo ran; exit 77"];
