@@ -1,8 +1,8 @@
-// The commands in examples/, and those of docs/incidents.md for AWS and a leaked token, with stand-ins for the CLIs and the network.
+// The commands in examples/, and those of docs/clusters.md and docs/incidents.md, with stand-ins for the CLIs and the network.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -11,7 +11,7 @@ import { createIssuer, startServer } from "../../simulator/pulumiCloud";
 import { exampleOf, podOf } from "../environment/examples";
 import { expand } from "../environment/podSpec";
 import { ended, missingJq, writePrograms } from "../support/programs";
-import { blocksOf, ROOT, read } from "../support/project";
+import { blocksOf, codeIn, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";
 
 const UPDATE = podOf("scheduled-update.yaml").container;
@@ -119,6 +119,68 @@ describe("examples/fleet/upgrade.sh", () => {
     });
   }
 });
+
+const missingFleet =
+  !["examples/fleet", ".github/workflows"].every((path) => existsSync(join(ROOT, path))) &&
+  "the fleet or the workflows are removed";
+
+test("the names of a fleet are written to its files by the commands that create it", {
+  skip: missingFleet,
+}, (t) => {
+  const directory = temporaryDirectory(t);
+  for (const path of ["examples/fleet", ".github/workflows"])
+    cpSync(join(ROOT, path), join(directory, "eks-pulumi-oidc", path), { recursive: true });
+  const commit = "0123456789abcdef0123456789abcdef01234567";
+  const programs = { git: `[[ $1 == clone ]] || echo ${commit}`, pulumi: "echo alice" };
+  const PATH = writePrograms(temporaryDirectory(t), programs);
+  const names = {
+    OWNER: "owner",
+    "github=acme": "github=gh-org",
+    "organization=acme": "organization=cloud",
+    "=ops": "=infra",
+  };
+  const [block = assert.fail()] = codeIn(read("docs/clusters.md"), "bash fleet");
+  const script = Object.entries(names).reduce((all, [old, name]) => all.replace(old, name), block);
+  execFileSync("bash", ["-euo", "pipefail", "-c", script], { cwd: directory, env: { PATH } });
+
+  const written = (path: string) => readFileSync(join(directory, "clusters", path), "utf8");
+  assert.match(
+    written(".github/CODEOWNERS"),
+    /^\* @gh-org\/infra$.*^\/dev\/ @gh-org\/app-.*^\*\.policy.json @gh-org\/infra$/ms,
+  );
+  assert.match(
+    written("teams/index.ts"),
+    /dev: \["alice"\],\n {2}staging: \["alice"\],\n {2}prod: \["alice"\]/,
+  );
+  assert.match(
+    written("staging/Pulumi.yaml"),
+    RegExp(`: https://github.com/owner/eks-pulumi-oidc/component@${commit}$`, "m"),
+  );
+  assert.match(written("upgrade.sh"), /repository: "owner\/eks-pulumi-oidc"/);
+  const { config } = parse(written("pipeline/Pulumi.github.yaml"));
+  assert.deepEqual(
+    config.stacks.map(({ stack }: { stack: string }) => stack),
+    ["dev/dev-us-1", "staging/staging-us-1", "prod/prod-us-1", "prod/prod-eu-1"].map(
+      (it) => `cloud/clusters-${it}`,
+    ),
+  );
+});
+
+for (const [existing, expected] of [
+  ["team-a\\tops", "team-a,ops,team-b"],
+  ["", "team-b"],
+] as const) {
+  test(`an access entry with the namespaces "${existing}" gets ${expected}`, (t) => {
+    const aws = `case $2 in list-*) printf '${existing}\\n' ;; *) echo "\${@: -1}" ;; esac`;
+    const PATH = writePrograms(temporaryDirectory(t), { aws });
+    const [block = assert.fail()] = codeIn(read("docs/clusters.md"), "bash namespaces");
+    const printed = execFileSync("bash", ["-euo", "pipefail", "-c", block], {
+      env: { PATH },
+      encoding: "utf8",
+    });
+    assert.equal(printed, `type=namespace,namespaces=${expected}\n`);
+  });
+}
 
 test("move-stacks.sh changes nothing if it is unknown whether the Stack is updating", {
   skip: missingJq,

@@ -15,9 +15,9 @@ import * as pulumiservice from "@pulumi/pulumiservice";
 
 /** People who belong to every team of the stage, such as the deployers. They can do whatever any of those teams can. */
 const MEMBERS = {
-  dev: ["my-login"], // EDIT
-  staging: ["my-login"], // EDIT
-  prod: ["my-login"], // EDIT
+  dev: ["my-login"],
+  staging: ["my-login"],
+  prod: ["my-login"],
 };
 
 interface Workload {
@@ -40,16 +40,16 @@ interface Workload {
 }
 
 /**
- * A line for each workload and stage. So a token of one stage cannot use another stage, apart from what your organization grants
+ * EDIT: a line for each workload and stage. So a token of one stage cannot use another stage, apart from what your organization grants
  * every member. A workload on several clusters needs a stack for each.
  */
 const WORKLOADS: Workload[] = [
-  { team: "team-a", stage: "dev", project: "app" }, // EDIT
-  { team: "team-a", stage: "staging", project: "app" }, // EDIT
-  { team: "team-a", stage: "prod", project: "app", stacks: ["prod-us", "prod-eu"] }, // EDIT
-  { team: "team-b", stage: "dev", project: "shop", environments: ["dev"] }, // EDIT
-  { team: "team-b", stage: "staging", project: "shop", environments: ["staging"] }, // EDIT
-  { team: "team-b", stage: "prod", project: "shop", environments: ["prod"] }, // EDIT
+  { team: "team-a", stage: "dev", project: "app" },
+  { team: "team-a", stage: "staging", project: "app" },
+  { team: "team-a", stage: "prod", project: "app", stacks: ["prod-us", "prod-eu"] },
+  { team: "team-b", stage: "dev", project: "shop", environments: ["dev"] },
+  { team: "team-b", stage: "staging", project: "shop", environments: ["staging"] },
+  { team: "team-b", stage: "prod", project: "shop", environments: ["prod"] },
 ];
 
 /**
@@ -57,7 +57,7 @@ const WORKLOADS: Workload[] = [
  * of the role, `tokenType: organization`, and no other organization setting. Requires an organization with custom roles.
  */
 const EXTERNAL_SECRETS: { project: string; environment: string }[] = [
-  // { project: "shop", environment: "prod" }, // EDIT
+  // { project: "shop", environment: "prod" },
 ];
 
 const organization = pulumi.getOrganization();
