@@ -120,36 +120,24 @@ test("the commands of docs/copy.md upgrade a copy whose stack file `pulumi new` 
   assert.match(await readFile(join(copy, "LICENSE"), "utf8"), /^# New$/m);
 });
 
-/** The blocks of commands of docs/copy.md, by the part that each removes. */
-const [SIMULATOR = "", POLICY = "", COMPONENT = "", PIPELINE = "", CHECK = ""] = codeIn(
-  read("docs/copy.md"),
-  "bash",
-);
+test("a copy without what docs/copy.md removes, and without Git, compiles, previews, and passes the tests that it still has", {
+  skip: missingCli,
+}, async (t) => {
+  const { cli } = await startEngine(t);
+  const directory = await createProject(cli, SETTINGS, []);
+  succeeded(await cli.run(directory, "bash", "-c", LINK_PACKAGES));
+  const stackFile = join(directory, "Pulumi.dev.yaml");
+  // What an owner may change: docs/configuration.md has a complete file.
+  const [complete = ""] = codeIn(read("docs/configuration.md"), "yaml").filter((text) =>
+    /^config:/m.test(text),
+  );
+  const [salt = ""] = /^encryptionsalt: .*$/m.exec(await readFile(stackFile, "utf8")) ?? [];
+  await writeFile(stackFile, `${edited(complete)}${salt}\n`);
 
-const REMOVALS: { part: string; commands: string[] }[] = [
-  { part: "the component and the pipeline", commands: [COMPONENT, PIPELINE] },
-  { part: "all parts", commands: [SIMULATOR, POLICY, COMPONENT, PIPELINE] },
-  { part: "the simulator and the tests", commands: [SIMULATOR] },
-];
-
-for (const { part, commands } of REMOVALS) {
-  const name = `without ${part} and without Git, a copy compiles, previews, and passes the tests that it still has`;
-  test(name, { skip: missingCli }, async (t) => {
-    const { cli } = await startEngine(t);
-    const directory = await createProject(cli, SETTINGS, []);
-    succeeded(await cli.run(directory, "bash", "-c", LINK_PACKAGES));
-    const stackFile = join(directory, "Pulumi.dev.yaml");
-    // What an owner may change: docs/configuration.md has a complete file.
-    const [complete = ""] = codeIn(read("docs/configuration.md"), "yaml").filter((text) =>
-      /^config:/m.test(text),
-    );
-    const [salt = ""] = /^encryptionsalt: .*$/m.exec(await readFile(stackFile, "utf8")) ?? [];
-    await writeFile(stackFile, `${edited(complete)}${salt}\n`);
-
-    await runBlock(cli, process.env.PATH ?? "", directory, [...commands, CHECK].join(""));
-    succeeded(await cli.run(directory, "npx", "biome", "check", "--error-on-warnings"));
-  });
-}
+  const [commands = ""] = codeIn(read("docs/copy.md"), "bash");
+  await runBlock(cli, process.env.PATH ?? "", directory, commands);
+  succeeded(await cli.run(directory, "npx", "biome", "check", "--error-on-warnings"));
+});
 
 /** Runs commands in a directory, and returns in which one they end. */
 async function runBlock(cli: Cli, path: string, directory: string, commands: string) {
