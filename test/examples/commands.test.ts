@@ -166,19 +166,22 @@ test("the names of a fleet are written to its files by the commands that create 
   );
 });
 
-for (const [existing, expected] of [
-  ["team-a\\tops", "team-a,ops,team-b"],
-  ["", "team-b"],
+for (const [list, expected] of [
+  ["echo ''", "team-b,team-c"],
+  ["printf 'team-b\\tops\\n'", "ops,team-b,team-c"],
+  ["exit 254", undefined],
 ] as const) {
-  test(`an access entry with the namespaces "${existing}" gets ${expected}`, (t) => {
-    const aws = `case $2 in list-*) printf '${existing}\\n' ;; *) echo "\${@: -1}" ;; esac`;
+  test(`with \`${list}\`, an access entry gets ${expected ?? "nothing"}`, (t) => {
+    const aws = `case $2 in list-*) ${list} ;; *) echo "$*" ;; esac`;
     const PATH = writePrograms(temporaryDirectory(t), { aws });
     const [block = assert.fail()] = codeIn(read("docs/clusters.md"), "bash namespaces");
-    const printed = execFileSync("bash", ["-euo", "pipefail", "-c", block], {
-      env: { PATH },
-      encoding: "utf8",
-    });
-    assert.equal(printed, `type=namespace,namespaces=${expected}\n`);
+    const printed = execFileSync("bash", ["-c", block], { env: { PATH }, encoding: "utf8" });
+    const scopes = [...printed.matchAll(/--cluster-name (\S+) .*type=namespace,namespaces=(\S+)/g)];
+    const changed = expected ? ["dev-us-1", "dev-us-2"].map((cluster) => [cluster, expected]) : [];
+    assert.deepEqual(
+      scopes.map(([, ...found]) => found),
+      changed,
+    );
   });
 }
 
