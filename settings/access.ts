@@ -12,7 +12,6 @@ import {
   accountProblems,
   defaultAudience,
   idOf,
-  LEFT_OUT,
   type ServiceAccount,
   seconds,
   withAccountDefaults,
@@ -107,7 +106,7 @@ function unknownInEntry(key: string): string | undefined {
 }
 
 const serviceAccounts = v.pipe(
-  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry, leftOut: LEFT_OUT })),
+  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry, rejectsEmpty: true })),
   v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
 );
 
