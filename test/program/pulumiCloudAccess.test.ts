@@ -113,7 +113,12 @@ const INVALID_OUTPUTS: [changes: object, problem: string][] = [
     "serviceAccounts[0] (ci/deployer).tokenAudience: must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, remove the mark with pulumi.unsecret",
   ],
   [
-    { serviceAccounts: [{ ...ENTRY, name: "a" }, { ...ENTRY, policyRules: { sub: pulumi.output("*") } }] },
+    {
+      serviceAccounts: [
+        { ...ENTRY, name: "a" },
+        { ...ENTRY, policyRules: { sub: pulumi.output("*") } },
+      ],
+    },
     'serviceAccounts[1] (ci/deployer).policyRules.sub = "*": must not consist only of wildcards',
   ],
   [
