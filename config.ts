@@ -7,7 +7,7 @@ import {
   type CompleteSettings,
   settingsEntries,
   settingsProblems,
-  settingsSchemaWith,
+  unknownBesideEntries,
   withAccountName,
 } from "./settings/access";
 import type { Account } from "./settings/account";
@@ -23,7 +23,7 @@ import {
   readRawConfig,
   withEncrypted,
 } from "./settings/raw";
-import { check, type Incomplete, isEmpty } from "./settings/validation";
+import { check, type Incomplete, isEmpty, settingsSchema } from "./settings/validation";
 
 /** The configuration with every default filled in; durations are in seconds. */
 interface StackConfig {
@@ -44,12 +44,14 @@ const stackEntries = {
   issuerName: v.optional(settingsEntries.issuerName),
 };
 
-const stackSchema = settingsSchemaWith(stackEntries, {
+const stackSchema = settingsSchema(stackEntries, {
   required: {
     organization: "required, because the stack has no organization: set it to yours in Pulumi Cloud",
     serviceAccounts: `required under "config:" in the stack file, such as [${TEMPLATE_ENTRY}]`,
   },
-  unknown: (key) => (/[.[]/.test(key) ? "is a path: remove it, and set it with --path" : undefined),
+  unknown(key) {
+    return /[.[]/.test(key) ? "is a path: remove it, and set it with --path" : unknownBesideEntries(key);
+  },
 });
 
 /** The program creates the provider of Pulumi Cloud itself, so it would ignore these. */

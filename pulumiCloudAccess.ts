@@ -20,8 +20,8 @@ import {
   type Settings,
   settingsEntries,
   settingsProblems,
-  settingsSchemaWith,
   settingsWarnings,
+  unknownBesideEntries,
   withAccountName,
 } from "./settings/access";
 import { type Account, awsRoleOf, idOf } from "./settings/account";
@@ -30,7 +30,7 @@ import { commonLineOf } from "./settings/grants";
 import { loginProblems } from "./settings/login";
 import { messageOf, type Problem } from "./settings/problems";
 import { userError } from "./settings/userError";
-import { check, type Incomplete, withCheckedOutputs } from "./settings/validation";
+import { check, type Incomplete, settingsSchema, withCheckedOutputs } from "./settings/validation";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -137,7 +137,10 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 /** The resource of the package pulumiservice whose provider the component uses. */
 const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
 
-const argsSchema = settingsSchemaWith({ ...settingsEntries, ...clusterInputEntries });
+const argsSchema = settingsSchema(
+  { ...settingsEntries, ...clusterInputEntries },
+  { unknown: unknownBesideEntries },
+);
 
 /**
  * Checks the arguments before the component is registered, so that the state never contains a rejected argument.

@@ -216,15 +216,32 @@ export function accountProblems(
   account: Incomplete<Account>,
   { maxExpirationSeconds, pulumiApiUrl }: { maxExpirationSeconds?: number; pulumiApiUrl?: string },
 ): Problem[] {
-  return [
+  const { awsRole, rolePolicyArns = [], tokenExpirationSeconds } = account;
+  const problems = [
     ...tokenProblems(account),
     ...audienceProblems(account, pulumiApiUrl),
-    ...roleProblems(account),
-    ...duplicates(account.rolePolicyArns ?? [], (index) => ["rolePolicyArns", index]),
-    ...injectionProblems(account),
-    ...lifetimeProblems(account, maxExpirationSeconds),
-    ...existenceProblems(account),
+    ...duplicates(rolePolicyArns, (index) => ["rolePolicyArns", index]),
   ];
+  const add = (key: keyof Account, reason: string, value?: unknown) => {
+    problems.push({ path: [key], reason, value });
+  };
+  if (awsRole === "none" && rolePolicyArns.length > 0) {
+    add("rolePolicyArns", "requires an IAM role, but awsRole is none");
+  }
+  // PULUMI_CREDENTIAL_HELPER would also override the token that Pulumi Cloud sends with each workflow.
+  if (account.injectToken && account.tokenType === "runner") {
+    const reason = "is not valid with tokenType runner: a runner exchanges its ID token itself";
+    add("injectToken", reason, true);
+  }
+  if (Number(tokenExpirationSeconds) > Number(maxExpirationSeconds)) {
+    const reason = `must be at most maxExpirationSeconds, which is ${maxExpirationSeconds}`;
+    add("tokenExpirationSeconds", reason, tokenExpirationSeconds);
+  }
+  if (account.name === "default" && account.createServiceAccount) {
+    // No value: the entry may not contain the setting.
+    add("createServiceAccount", "must be false: every namespace has the service account default");
+  }
+  return problems;
 }
 
 /**
@@ -237,33 +254,4 @@ function audienceProblems({ tokenAudience: value }: Incomplete<Account>, apiUrl?
   if (typeof value !== "string" || apiUrl === undefined) return [];
   if (value.startsWith("urn:pulumi:") || value === apiUrl) return [];
   return [{ path: ["tokenAudience"], value, reason: `must begin with urn:pulumi:, or be ${apiUrl}` }];
-}
-
-function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Problem[] {
-  if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
-  return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
-}
-
-// PULUMI_CREDENTIAL_HELPER would also override the token that Pulumi Cloud sends with each workflow.
-function injectionProblems({ injectToken, tokenType }: Incomplete<Account>): Problem[] {
-  if (!injectToken || tokenType !== "runner") return [];
-  const reason = "is not valid with tokenType runner: a runner exchanges its ID token itself";
-  return [{ path: ["injectToken"], value: true, reason }];
-}
-
-function lifetimeProblems(
-  { tokenExpirationSeconds: value }: Incomplete<Account>,
-  limit: number | undefined,
-): Problem[] {
-  if (value === undefined || limit === undefined || value <= limit) return [];
-  const reason = `must be at most maxExpirationSeconds, which is ${limit}`;
-  return [{ path: ["tokenExpirationSeconds"], value, reason }];
-}
-
-/** Returns a problem for the service account that every namespace has already. */
-function existenceProblems({ name, createServiceAccount }: Incomplete<Account>): Problem[] {
-  if (name !== "default" || !createServiceAccount) return [];
-  // No value: the entry may not contain the setting.
-  const reason = "must be false: every namespace has the service account default";
-  return [{ path: ["createServiceAccount"], reason }];
 }

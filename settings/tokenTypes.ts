@@ -156,23 +156,19 @@ export function tokenProblems(settings: Incomplete<TokenSettings>): Problem[] {
   const { tokenType } = settings;
   if (!tokenType) return [];
 
-  const { requires, accepts = [] } = TOKEN_TYPES[tokenType];
-  const missing = requires.filter((key) => settings[key] === undefined);
-
-  const known = Object.values(TOKEN_TYPES).flatMap((type) => [...type.requires, ...(type.accepts ?? [])]);
-  const foreign = known.filter((key) => !requires.includes(key) && !accepts.includes(key));
-  const misplaced = foreign.filter((key) => settings[key] !== undefined);
+  const settingsOf = ({ requires, accepts = [] }: TypeRules) => [...requires, ...accepts];
+  const own = TOKEN_TYPES[tokenType];
+  const missing = own.requires.filter((key) => settings[key] === undefined);
+  const foreign = Object.values(TOKEN_TYPES)
+    .flatMap(settingsOf)
+    .filter((key) => settings[key] !== undefined && !settingsOf(own).includes(key));
 
   const isRoleOfAdmin = settings.organizationAdmin && settings.organizationRoleId !== undefined;
   const ofAdmin = { path: ["organizationRoleId"], reason: "is not valid with organizationAdmin: true" };
-
+  const reason = `is not valid with tokenType ${tokenType}`;
   return [
     ...(isRoleOfAdmin ? [ofAdmin] : []),
     ...missing.map((key) => ({ path: [key], reason: `required with tokenType ${tokenType}` })),
-    ...misplaced.map((key) => ({
-      path: [key],
-      value: settings[key],
-      reason: `is not valid with tokenType ${tokenType}`,
-    })),
+    ...foreign.map((key) => ({ path: [key], value: settings[key], reason })),
   ];
 }

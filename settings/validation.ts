@@ -180,9 +180,7 @@ export function check<Schema extends v.GenericSchema>(
 ): Result<v.InferOutput<Schema>> {
   const result = v.safeParse(schema, values);
   const found = (result.issues ?? []).map(problemOf);
-  const isFirst = ({ path }: Problem, index: number) =>
-    found.findIndex((problem) => isSame(problem.path, path)) === index;
-  const invalid = found.filter(isFirst);
+  const invalid = found.filter(({ path }, index) => found.findIndex((it) => isSame(it.path, path)) === index);
 
   const invalidPaths = invalid.map(({ path }) => path);
   const knownSettings = without(result.output, invalidPaths) as Incomplete<v.InferOutput<Schema>>;
@@ -253,15 +251,9 @@ export function duplicates(values: (string | undefined)[], pathOf: (index: numbe
 
 /** Returns the reason for an unknown setting, with the known one that was probably meant. */
 function unknownSetting(key: string, known: string[]): string {
-  const meant = similarName(key, known);
-  return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
-}
-
-/** Returns the known setting that was probably meant by an unknown one. */
-function similarName(key: string, known: string[]): string | undefined {
   const similar = closest(key, known);
   const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
-  return isTypo ? similar : undefined;
+  return isTypo ? `unknown setting; did you mean "${similar}"?` : "unknown setting";
 }
 
 function problemOf({ type, path: items, message, input, received }: v.BaseIssue<unknown>): Problem {
