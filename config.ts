@@ -5,10 +5,9 @@ import * as v from "valibot";
 import {
   accountsOf,
   type CompleteSettings,
-  type Settings,
   settingsEntries,
   settingsProblems,
-  settingsSchemaWith,
+  unknownBesideEntries,
   withAccountName,
 } from "./settings/access";
 import type { Account } from "./settings/account";
@@ -24,31 +23,13 @@ import {
   readRawConfig,
   withEncrypted,
 } from "./settings/raw";
-import { check, type Incomplete, isEmpty } from "./settings/validation";
+import { check, type Incomplete, isEmpty, settingsSchema } from "./settings/validation";
 
 /** The configuration with every default filled in; durations are in seconds. */
 interface StackConfig {
   cluster: ClusterConfig;
   settings: CompleteSettings;
 }
-
-type StackSettings = ClusterSettings & Settings;
-
-/** The names of the settings that are not strings. */
-type JsonKey = {
-  [Key in keyof StackSettings]-?: string extends StackSettings[Key] ? never : Key;
-}[keyof StackSettings];
-
-const JSON_KEYS: Record<JsonKey, true> = {
-  createCluster: true,
-  createOidcProvider: true,
-  maxExpirationSeconds: true,
-  audienceRule: true,
-  jobPodSpec: true,
-  createNamespaces: true,
-  suspended: true,
-  serviceAccounts: true,
-};
 
 /** What the template's Pulumi.dev.yaml sets, which `pulumi new` keeps if the stack has the same name. No user has this login. */
 const TEMPLATE_LOGIN = "sample-login";
@@ -57,20 +38,21 @@ const TEMPLATE_ENTRY =
   `userLogin: ${TEMPLATE_LOGIN} }`;
 
 /** The settings of a stack. What is optional here has a default that follows from other settings. */
-const stackSchema = settingsSchemaWith(
-  {
-    ...clusterEntries,
-    ...settingsEntries,
-    issuerName: v.optional(settingsEntries.issuerName),
+const stackEntries = {
+  ...clusterEntries,
+  ...settingsEntries,
+  issuerName: v.optional(settingsEntries.issuerName),
+};
+
+const stackSchema = settingsSchema(stackEntries, {
+  required: {
+    organization: "required, because the stack has no organization: set it to yours in Pulumi Cloud",
+    serviceAccounts: `required under "config:" in the stack file, such as [${TEMPLATE_ENTRY}]`,
   },
-  {
-    required: {
-      organization: "required, because the stack has no organization: set it to yours in Pulumi Cloud",
-      serviceAccounts: `required under "config:" in the stack file, such as [${TEMPLATE_ENTRY}]`,
-    },
-    unknown: (key) => (/[.[]/.test(key) ? "is a path: remove it, and set it with --path" : undefined),
+  unknown(key) {
+    return /[.[]/.test(key) ? "is a path: remove it, and set it with --path" : unknownBesideEntries(key);
   },
-);
+});
 
 /** The program creates the provider of Pulumi Cloud itself, so it would ignore these. */
 const pulumiCloudSchema = v.object({
@@ -111,7 +93,7 @@ function templateProblems(serviceAccounts: Account[]): Problem[] {
 
 /** Returns the configuration of a stack, or every problem that it has. Does not throw. */
 export function parseConfig(raw: RawConfig): { config?: StackConfig; problems: Problem[] } {
-  const values = projectValues(raw, Object.keys(JSON_KEYS));
+  const values = projectValues(raw, stackEntries);
   const organization = isEmpty(values.organization) ? raw.organization : values.organization;
   const aws = check(awsSchema, raw.values);
   const pulumiCloud = check(pulumiCloudSchema, raw.values);

@@ -3,7 +3,13 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import type { Account } from "./settings/account";
-import { AUDIENCE_RULE, type AuthPolicy, grantOf, NAME_RULE, NAMESPACE_RULE } from "./settings/tokenTypes";
+import {
+  AUDIENCE_RULE,
+  type AuthPolicy,
+  NAME_RULE,
+  NAMESPACE_RULE,
+  TOKEN_TYPES,
+} from "./settings/tokenTypes";
 import { readThumbprints } from "./thumbprint";
 
 export interface OidcIssuerArgs {
@@ -77,7 +83,8 @@ export function policyOf(account: Account, audienceRule: boolean): AuthPolicy {
   return {
     // Not left out while it is suspended: without the last policy, the list would be empty, and the previous one would stay in force.
     decision: account.suspended ? "deny" : "allow",
-    ...grantOf(account),
+    tokenType: account.tokenType,
+    ...TOKEN_TYPES[account.tokenType].grant(account),
     rules: {
       ...account.policyRules,
       [NAMESPACE_RULE]: account.namespace,

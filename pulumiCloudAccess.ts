@@ -20,18 +20,17 @@ import {
   type Settings,
   settingsEntries,
   settingsProblems,
-  settingsSchemaWith,
   settingsWarnings,
+  unknownBesideEntries,
   withAccountName,
 } from "./settings/access";
 import { type Account, awsRoleOf, idOf } from "./settings/account";
 import { type ClusterInputs, clusterInputEntries, type RoleSource, roleSourceOf } from "./settings/cluster";
 import { commonLineOf } from "./settings/grants";
 import { loginProblems } from "./settings/login";
-import { INSTEAD_OF_OUTPUTS, withCheckedOutputs } from "./settings/outputs";
 import { messageOf, type Problem } from "./settings/problems";
 import { userError } from "./settings/userError";
-import { check, type Incomplete } from "./settings/validation";
+import { check, type Incomplete, settingsSchema, withCheckedOutputs } from "./settings/validation";
 import { type ServiceAccountOutputs, WorkloadIdentity } from "./workloadIdentity";
 
 /**
@@ -138,7 +137,10 @@ export class PulumiCloudAccess extends pulumi.ComponentResource {
 /** The resource of the package pulumiservice whose provider the component uses. */
 const OIDC_ISSUER = "pulumiservice:index:OidcIssuer";
 
-const argsSchema = settingsSchemaWith({ ...settingsEntries, ...clusterInputEntries });
+const argsSchema = settingsSchema(
+  { ...settingsEntries, ...clusterInputEntries },
+  { unknown: unknownBesideEntries },
+);
 
 /**
  * Checks the arguments before the component is registered, so that the state never contains a rejected argument.
@@ -157,7 +159,8 @@ function checkArguments(
     const named = problems.map((problem) => withAccountName(problem, args.serviceAccounts));
     return userError(messageOf(title, named, consequence));
   };
-  const { settings: valid, problems } = check(argsSchema, args, argumentProblems, INSTEAD_OF_OUTPUTS);
+  const result = (values: unknown) => check(argsSchema, values, argumentProblems);
+  const { settings: valid, problems } = result(args);
   const createsPulumiCloud = !hasProvider(options, "pulumiservice", PulumiCloudProvider, OIDC_ISSUER);
   const all = [
     ...problems,
@@ -166,7 +169,8 @@ function checkArguments(
   ];
   if (!valid || all.length > 0) throw errorOf(all);
 
-  const checked = withCheckedOutputs(valid, (problem) => {
+  const problemsOf = (values: unknown) => result(values).problems;
+  const checked = withCheckedOutputs(valid, problemsOf, (problem) => {
     return errorOf([problem], "None of its resources was changed.");
   });
   const settings = { ...checked, serviceAccounts: accountsOf(checked) };

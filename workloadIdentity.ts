@@ -10,7 +10,7 @@ import type { CompleteSettings } from "./settings/access";
 import type { Account } from "./settings/account";
 import type { ClusterInputs, RoleSource } from "./settings/cluster";
 import { grantLineOf } from "./settings/grants";
-import { type AuthPolicy, scopeOf, type TokenType } from "./settings/tokenTypes";
+import { type AuthPolicy, TOKEN_TYPES, type TokenType } from "./settings/tokenTypes";
 import { createExchangeConfigMap } from "./tokenExchange";
 
 /** What one service account has: the names of its resources, and what a pod needs to exchange a token. */
@@ -93,7 +93,7 @@ export class WorkloadIdentity extends pulumi.ComponentResource {
     const request = {
       organization: settings.organization,
       tokenType: account.tokenType,
-      tokenScope: scopeOf(account),
+      tokenScope: TOKEN_TYPES[account.tokenType].scope(account),
       tokenExpirationSeconds: String(account.tokenExpirationSeconds),
       apiUrl: settings.pulumiApiUrl,
     };

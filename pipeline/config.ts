@@ -131,9 +131,6 @@ const schema = v.pipe(
   })),
 );
 
-/** The settings that are not strings. */
-const JSON_KEYS = ["stacks", "environments", "pulumiCloud", "viewPolicy"];
-
 /**
  * Reads the configuration of the current stack.
  *
@@ -142,7 +139,7 @@ const JSON_KEYS = ["stacks", "environments", "pulumiCloud", "viewPolicy"];
  */
 export function readSettings(): Settings {
   const raw = readRawConfig();
-  const given = projectValues(raw, JSON_KEYS);
+  const given = projectValues(raw, pipelineEntries);
   const { settings: valid, problems } = check(schema, given, rules);
 
   const all = [...withEncrypted(problems, raw), ...(valid ? loginProblems(valid.pulumiApiUrl) : [])];

@@ -12,7 +12,6 @@ import {
   accountProblems,
   defaultAudience,
   idOf,
-  LEFT_OUT,
   type ServiceAccount,
   seconds,
   withAccountDefaults,
@@ -35,7 +34,6 @@ import {
   type Incomplete,
   inputSchema,
   listSchema,
-  type Reasons,
   schemasOf,
   settingsSchema,
   stringSchema,
@@ -107,7 +105,7 @@ function unknownInEntry(key: string): string | undefined {
 }
 
 const serviceAccounts = v.pipe(
-  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry, leftOut: LEFT_OUT })),
+  listSchema(settingsSchema(accountEntries, { unknown: unknownInEntry, rejectsEmpty: true })),
   v.minLength(1, "must not be empty. To end all access, run `pulumi destroy`, or remove the component"),
 );
 
@@ -139,23 +137,10 @@ const TEAMS_MOVED =
   "is not a setting: a team belongs to the organization, not to a cluster. Create teams and their permissions with a " +
   "program of their own, such as examples/fleet/teams";
 
-/**
- * Returns the schema of the access, and of the settings beside it.
- *
- * @param entries those of `Settings`, and others.
- * @param reasons what to say of these settings.
- */
-export function settingsSchemaWith<Entries extends Record<keyof Settings, v.GenericSchema>>(
-  entries: Entries,
-  reasons: Reasons = {},
-) {
-  const unknown = (key: string) => {
-    if (key === "teams") return TEAMS_MOVED;
-    return Object.hasOwn(accountEntries, key)
-      ? "is a setting of an entry of serviceAccounts"
-      : reasons.unknown?.(key);
-  };
-  return settingsSchema(entries, { ...reasons, unknown });
+/** Returns the reason for a key that is not a setting beside `serviceAccounts`; undefined if it is only unknown. */
+export function unknownBesideEntries(key: string): string | undefined {
+  if (key === "teams") return TEAMS_MOVED;
+  return Object.hasOwn(accountEntries, key) ? "is a setting of an entry of serviceAccounts" : undefined;
 }
 
 /** Settings that are valid by themselves, with the defaults that depend on no other setting. */

@@ -16,12 +16,12 @@ import {
 } from "./tokenTypes";
 import {
   booleanSchema,
-  check,
   duplicates,
   type Incomplete,
   inputSchema,
   listSchema,
   mapInput,
+  plainSchema,
   schemasOf,
   stringSchema,
   textSchema,
@@ -96,27 +96,11 @@ const audience = stringSchema(
   'must not contain spaces, invisible characters, "*", or "?"',
 );
 
-/**
- * Returns a schema for the audience of an ID token that is sent to Pulumi Cloud. No other service accepts it, so the ID token cannot
- * assume a role in AWS, or sign in to the cluster.
- *
- * @param apiUrl of Pulumi Cloud, which the External Secrets Operator uses as the audience.
- */
-export function audienceFor(apiUrl: string) {
-  return v.pipe(
-    audience,
-    v.check(
-      (name) => name.startsWith("urn:pulumi:") || name === apiUrl,
-      `must begin with urn:pulumi:, or be ${apiUrl}`,
-    ),
-  );
-}
-
 // Terminals and job summaries show what is in a policy.
 const noInvisible = v.regex(new RegExp(`^[^${INVISIBLE}]*$`, "u"), "must not contain invisible characters");
 
 /** A schema for the pattern of a claim. */
-export const pattern = v.pipe(stringSchema(/[^*?.]/, "must not consist only of wildcards"), noInvisible);
+const pattern = v.pipe(stringSchema(/[^*?.]/, "must not consist only of wildcards"), noInvisible);
 
 // A name that contains a dot is quoted; without the quotes it would be the path of another claim.
 const CLAIM_PATH = /^(?!kubernetes\.io\.)("[^"]+"|[^".\s]+)(\.("[^"]+"|[^".\s]+))*$/;
@@ -149,49 +133,32 @@ const command = v.pipe(
   v.check(([program]) => Boolean(program), 'must name a program, such as ["pulumi","whoami"]'),
 );
 
+const ATTACH_IT =
+  "If the program creates the policy, attach it to roleName of the output serviceAccounts with a RolePolicyAttachment";
+
 export const accountEntries = schemasOf<ServiceAccount>()({
-  namespace: kubernetesName,
+  namespace: plainSchema(
+    kubernetesName,
+    "Write the name as a string. If the program creates the namespace, add it to dependsOn of this component",
+  ),
   // Kubernetes allows dots in this name, but the allow policy would read them as wildcards.
-  name: kubernetesName,
+  name: plainSchema(
+    kubernetesName,
+    "Write the name as a string. If the program creates the service account, set createServiceAccount to false, add it to " +
+      "dependsOn of this component, and set runJob to false for the first update",
+  ),
   ...tokenEntries,
   tokenExpirationSeconds: v.optional(seconds),
   tokenAudience: v.optional(inputSchema(audience)),
-  policyRules: v.optional(policyRules, {}),
+  policyRules: v.optional(plainSchema(policyRules, "Only its values can be outputs"), {}),
   createServiceAccount: v.optional(booleanSchema, true),
   awsRole: v.optional(v.picklist(Object.values(AwsRole), "must be irsa, pod-identity, or none")),
-  rolePolicyArns: v.optional(listSchema(policyArn)),
+  rolePolicyArns: v.optional(plainSchema(listSchema(plainSchema(policyArn, ATTACH_IT)), ATTACH_IT)),
   injectToken: v.optional(booleanSchema, false),
   runJob: v.optional(booleanSchema, true),
   command: v.optional(command),
   suspended: v.optional(booleanSchema, false),
 });
-
-type OptionalKey = {
-  [Key in keyof ServiceAccount]-?: undefined extends ServiceAccount[Key] ? Key : never;
-}[keyof ServiceAccount];
-
-/**
- * What happens without an optional key. One without a value is a problem: a line that is only half written must not grant more than
- * it says.
- */
-export const LEFT_OUT: Record<OptionalKey, string> = {
-  userLogin: "the token cannot be personal",
-  teamName: "the token cannot be a team's",
-  runnerId: "the token cannot be a runner's",
-  runnerName: "the token cannot be a runner's",
-  organizationRoleId: "the token may do what every member may",
-  organizationAdmin: "the token has no admin permissions",
-  tokenExpirationSeconds: "the token is valid for 3600 seconds, or maxExpirationSeconds if that is less",
-  tokenAudience: "the audience is urn:pulumi:org:ORGANIZATION",
-  policyRules: "the allow policy requires no other claims",
-  createServiceAccount: "the service account is created",
-  awsRole: "the pods receive an IAM role only if rolePolicyArns is present",
-  rolePolicyArns: "no policy is attached, and the pods receive no IAM role unless awsRole says so",
-  injectToken: "the pods stay as they are",
-  runJob: "the Job runs",
-  command: "the Job runs the default command",
-  suspended: "the access token is granted",
-};
 
 type ValidAccount = v.InferOutput<v.ObjectSchema<typeof accountEntries, undefined>>;
 
@@ -249,50 +216,42 @@ export function accountProblems(
   account: Incomplete<Account>,
   { maxExpirationSeconds, pulumiApiUrl }: { maxExpirationSeconds?: number; pulumiApiUrl?: string },
 ): Problem[] {
-  return [
+  const { awsRole, rolePolicyArns = [], tokenExpirationSeconds } = account;
+  const problems = [
     ...tokenProblems(account),
     ...audienceProblems(account, pulumiApiUrl),
-    ...roleProblems(account),
-    ...duplicates(account.rolePolicyArns ?? [], (index) => ["rolePolicyArns", index]),
-    ...injectionProblems(account),
-    ...lifetimeProblems(account, maxExpirationSeconds),
-    ...existenceProblems(account),
+    ...duplicates(rolePolicyArns, (index) => ["rolePolicyArns", index]),
   ];
+  const add = (key: keyof Account, reason: string, value?: unknown) => {
+    problems.push({ path: [key], reason, value });
+  };
+  if (awsRole === "none" && rolePolicyArns.length > 0) {
+    add("rolePolicyArns", "requires an IAM role, but awsRole is none");
+  }
+  // PULUMI_CREDENTIAL_HELPER would also override the token that Pulumi Cloud sends with each workflow.
+  if (account.injectToken && account.tokenType === "runner") {
+    const reason = "is not valid with tokenType runner: a runner exchanges its ID token itself";
+    add("injectToken", reason, true);
+  }
+  if (Number(tokenExpirationSeconds) > Number(maxExpirationSeconds)) {
+    const reason = `must be at most maxExpirationSeconds, which is ${maxExpirationSeconds}`;
+    add("tokenExpirationSeconds", reason, tokenExpirationSeconds);
+  }
+  if (account.name === "default" && account.createServiceAccount) {
+    // No value: the entry may not contain the setting.
+    add("createServiceAccount", "must be false: every namespace has the service account default");
+  }
+  return problems;
 }
 
-/** Returns a problem for an audience of another service. An output is checked later: outputs.ts. */
-function audienceProblems({ tokenAudience }: Incomplete<Account>, apiUrl: string | undefined): Problem[] {
-  if (typeof tokenAudience !== "string" || apiUrl === undefined) return [];
-  return check(audienceFor(apiUrl), tokenAudience).problems.map(({ reason }) => {
-    return { path: ["tokenAudience"], value: tokenAudience, reason };
-  });
-}
-
-function roleProblems({ awsRole, rolePolicyArns = [] }: Incomplete<Account>): Problem[] {
-  if (awsRole !== "none" || rolePolicyArns.length === 0) return [];
-  return [{ path: ["rolePolicyArns"], reason: "requires an IAM role, but awsRole is none" }];
-}
-
-// PULUMI_CREDENTIAL_HELPER would also override the token that Pulumi Cloud sends with each workflow.
-function injectionProblems({ injectToken, tokenType }: Incomplete<Account>): Problem[] {
-  if (!injectToken || tokenType !== "runner") return [];
-  const reason = "is not valid with tokenType runner: a runner exchanges its ID token itself";
-  return [{ path: ["injectToken"], value: true, reason }];
-}
-
-function lifetimeProblems(
-  { tokenExpirationSeconds: value }: Incomplete<Account>,
-  limit: number | undefined,
-): Problem[] {
-  if (value === undefined || limit === undefined || value <= limit) return [];
-  const reason = `must be at most maxExpirationSeconds, which is ${limit}`;
-  return [{ path: ["tokenExpirationSeconds"], value, reason }];
-}
-
-/** Returns a problem for the service account that every namespace has already. */
-function existenceProblems({ name, createServiceAccount }: Incomplete<Account>): Problem[] {
-  if (name !== "default" || !createServiceAccount) return [];
-  // No value: the entry may not contain the setting.
-  const reason = "must be false: every namespace has the service account default";
-  return [{ path: ["createServiceAccount"], reason }];
+/**
+ * Returns a problem for an audience of another service. No service but Pulumi Cloud accepts its own audiences, so the ID token
+ * cannot assume a role in AWS, or sign in to the cluster.
+ *
+ * @param apiUrl of Pulumi Cloud, which the External Secrets Operator uses as the audience.
+ */
+function audienceProblems({ tokenAudience: value }: Incomplete<Account>, apiUrl?: string): Problem[] {
+  if (typeof value !== "string" || apiUrl === undefined) return [];
+  if (value.startsWith("urn:pulumi:") || value === apiUrl) return [];
+  return [{ path: ["tokenAudience"], value, reason: `must begin with urn:pulumi:, or be ${apiUrl}` }];
 }

@@ -1,8 +1,10 @@
 // What the engine passes to a program: its configuration as text, before it is checked.
 
 import * as pulumi from "@pulumi/pulumi";
+import type * as v from "valibot";
 import { lineOf, messageOf, type Problem, withoutValue } from "./problems";
 import { userError } from "./userError";
+import { expectsString } from "./validation";
 
 /** What the engine passes to the program. */
 export interface RawConfig {
@@ -37,16 +39,20 @@ export function stackOrganization(): string | undefined {
 }
 
 /**
- * Returns the values that belong to the project.
+ * Returns the values that belong to the project. The engine passes those that are not strings as JSON.
  *
- * @param jsonKeys the settings that are not strings, which the engine passes as JSON.
+ * @param entries the schemas of the settings.
  */
-export function projectValues({ values, project }: RawConfig, jsonKeys: string[]): Record<string, unknown> {
+export function projectValues(
+  { values, project }: RawConfig,
+  entries: v.ObjectEntries,
+): Record<string, unknown> {
   const prefix = `${project}:`;
   const projectEntries = Object.entries(values).flatMap(([qualified, text]): [string, unknown][] => {
     if (!qualified.startsWith(prefix)) return [];
     const key = qualified.slice(prefix.length);
-    return [[key, jsonKeys.includes(key) ? fromJson(text) : text]];
+    const schema = Object.hasOwn(entries, key) ? entries[key] : undefined;
+    return [[key, schema && !expectsString(schema) ? fromJson(text) : text]];
   });
   return Object.fromEntries(projectEntries);
 }

@@ -1,6 +1,5 @@
-// The types of access token: a table with the settings of each and the default command of its Job, and two functions for its
-// owner in the allow policy and its scope in the token exchange. The emulated Pulumi Cloud has its own copy
-// on purpose.
+// The types of access token, one row for each: its settings, its owner in the allow policy, its scope in the token exchange, and the
+// default command of its Job. The emulated Pulumi Cloud has its own copy on purpose.
 
 import type * as pulumi from "@pulumi/pulumi";
 import * as v from "valibot";
@@ -74,32 +73,6 @@ export const tokenEntries = schemasOf<TokenSettings>()({
   organizationAdmin: v.optional(booleanSchema),
 });
 
-/** The settings that are valid only with one type. */
-type TypeSetting = Exclude<keyof TokenSettings, "tokenType">;
-
-/** What distinguishes one type of access token from the others. */
-interface TypeRules {
-  requires: TypeSetting[];
-  /** The settings that it accepts besides those that it requires. */
-  accepts: TypeSetting[];
-  defaultCommand: string[];
-}
-
-const WHOAMI = ["pulumi", "whoami"];
-
-/** The types, by the value of `tokenType`. docs/token-types.md has them as a table. */
-export const TOKEN_TYPES: Record<TokenType, TypeRules> = {
-  personal: { requires: ["userLogin"], accepts: [], defaultCommand: WHOAMI },
-  organization: {
-    requires: [],
-    accepts: ["organizationRoleId", "organizationAdmin"],
-    defaultCommand: WHOAMI,
-  },
-  team: { requires: ["teamName"], accepts: [], defaultCommand: WHOAMI },
-  // The CLI does not accept its token, so the Job only exchanges.
-  runner: { requires: ["runnerId", "runnerName"], accepts: [], defaultCommand: ["true"] },
-};
-
 /** The rules of every allow policy. The quotes keep the dot in a name from separating two names. */
 export const NAMESPACE_RULE = '"kubernetes.io".namespace';
 export const NAME_RULE = '"kubernetes.io".serviceaccount.name';
@@ -124,74 +97,78 @@ interface Grant {
   roleID?: pulumi.Input<string>;
 }
 
-/**
- * Returns the part of a policy that says which access token it is for.
- * https://www.pulumi.com/docs/administration/concepts/oidc-issuers/
- */
-export function grantOf({
-  tokenType,
-  userLogin,
-  teamName,
-  runnerId,
-  organizationRoleId,
-  organizationAdmin,
-}: TokenSettings): Grant {
-  switch (tokenType) {
-    case "personal":
-      return { tokenType, userLogin };
-    case "organization":
-      if (organizationRoleId !== undefined) return { tokenType, roleID: organizationRoleId };
-      // An empty list of permissions would read back as absent, and show as drift.
-      return organizationAdmin ? { tokenType, authorizedPermissions: ["admin"] } : { tokenType };
-    case "team":
-      return { tokenType, teamName };
-    case "runner":
-      return { tokenType, runnerID: runnerId };
-  }
+/** What distinguishes one type of access token from the others. */
+interface TypeRules {
+  /** The settings that are valid only with this type: those that it requires, and others. */
+  requires: (keyof TokenSettings)[];
+  accepts?: (keyof TokenSettings)[];
+  /** The owner in a policy: https://www.pulumi.com/docs/administration/concepts/oidc-issuers/ */
+  grant(settings: TokenSettings): Omit<Grant, "tokenType">;
+  /**
+   * The scope that the token exchange requests; empty for the whole organization.
+   * https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/
+   */
+  scope(settings: TokenSettings): pulumi.Input<string>;
+  defaultCommand: string[];
 }
 
-/**
- * Returns the scope that the token exchange requests, such as `user:LOGIN`; empty for the whole organization.
- * https://www.pulumi.com/docs/reference/cloud-rest-api/oauth-token-exchange/
- *
- * @param settings with those that their type requires, as `tokenProblems` checks.
- */
-export function scopeOf(settings: TokenSettings): pulumi.Input<string> {
-  const { userLogin = "", teamName = "", runnerName = "" } = settings;
-  switch (settings.tokenType) {
-    case "personal":
-      return mapInput(userLogin, (login) => `user:${login}`);
-    case "organization":
-      return settings.organizationAdmin ? "admin" : "";
-    case "team":
-      return mapInput(teamName, (team) => `team:${team}`);
-    case "runner":
-      return mapInput(runnerName, (pool) => `runner:${pool}`);
-  }
-}
+const WHOAMI = ["pulumi", "whoami"];
+
+/** Returns a scope such as `team:NAME`. The setting is there: the type requires it. */
+const scopeOf = (kind: string, name: pulumi.Input<string> = "") => mapInput(name, (it) => `${kind}:${it}`);
+
+/** The types, by the value of `tokenType`. docs/token-types.md has them as a table. */
+export const TOKEN_TYPES: Record<TokenType, TypeRules> = {
+  personal: {
+    requires: ["userLogin"],
+    grant: ({ userLogin }) => ({ userLogin }),
+    scope: ({ userLogin }) => scopeOf("user", userLogin),
+    defaultCommand: WHOAMI,
+  },
+  organization: {
+    requires: [],
+    accepts: ["organizationRoleId", "organizationAdmin"],
+    grant({ organizationRoleId: roleID, organizationAdmin }) {
+      if (roleID !== undefined) return { roleID };
+      // An empty list of permissions would read back as absent, and show as drift.
+      return organizationAdmin ? { authorizedPermissions: ["admin"] } : {};
+    },
+    scope: ({ organizationAdmin }) => (organizationAdmin ? "admin" : ""),
+    defaultCommand: WHOAMI,
+  },
+  team: {
+    requires: ["teamName"],
+    grant: ({ teamName }) => ({ teamName }),
+    scope: ({ teamName }) => scopeOf("team", teamName),
+    defaultCommand: WHOAMI,
+  },
+  runner: {
+    requires: ["runnerId", "runnerName"],
+    grant: ({ runnerId }) => ({ runnerID: runnerId }),
+    scope: ({ runnerName }) => scopeOf("runner", runnerName),
+    // The CLI does not accept its token, so the Job only exchanges.
+    defaultCommand: ["true"],
+  },
+};
 
 /** Returns a problem for each setting that the token type requires, and for each of another token type. */
 export function tokenProblems(settings: Incomplete<TokenSettings>): Problem[] {
   const { tokenType } = settings;
   if (!tokenType) return [];
 
-  const { requires, accepts } = TOKEN_TYPES[tokenType];
-  const missing = requires.filter((key) => settings[key] === undefined);
-
-  const known = Object.values(TOKEN_TYPES).flatMap((type) => [...type.requires, ...type.accepts]);
-  const foreign = known.filter((key) => !requires.includes(key) && !accepts.includes(key));
-  const misplaced = foreign.filter((key) => settings[key] !== undefined);
+  const settingsOf = ({ requires, accepts = [] }: TypeRules) => [...requires, ...accepts];
+  const own = TOKEN_TYPES[tokenType];
+  const missing = own.requires.filter((key) => settings[key] === undefined);
+  const foreign = Object.values(TOKEN_TYPES)
+    .flatMap(settingsOf)
+    .filter((key) => settings[key] !== undefined && !settingsOf(own).includes(key));
 
   const isRoleOfAdmin = settings.organizationAdmin && settings.organizationRoleId !== undefined;
   const ofAdmin = { path: ["organizationRoleId"], reason: "is not valid with organizationAdmin: true" };
-
+  const reason = `is not valid with tokenType ${tokenType}`;
   return [
     ...(isRoleOfAdmin ? [ofAdmin] : []),
     ...missing.map((key) => ({ path: [key], reason: `required with tokenType ${tokenType}` })),
-    ...misplaced.map((key) => ({
-      path: [key],
-      value: settings[key],
-      reason: `is not valid with tokenType ${tokenType}`,
-    })),
+    ...foreign.map((key) => ({ path: [key], value: settings[key], reason })),
   ];
 }

@@ -1,6 +1,6 @@
 // How settings are checked with Valibot: all problems at once, each with the path of the setting, its value, and the reason.
 
-import { type Input, Output, output } from "@pulumi/pulumi";
+import { type Input, isSecret, Output, output } from "@pulumi/pulumi";
 import { closest, distance } from "fastest-levenshtein";
 import * as v from "valibot";
 import { isObject } from "../kubernetes/plainObject";
@@ -47,6 +47,11 @@ export const textSchema = v.string(({ input }) => {
   return `must be a string, but YAML reads it as a ${typeof input}; quote it, or set it with --type string`;
 });
 
+/** Returns whether a schema begins with `textSchema`. */
+export function expectsString(schema: v.GenericSchema): boolean {
+  return v.safeParse(schema, 0).issues?.[0].expected === "string";
+}
+
 /** What the pages and the template have where a reader writes a name. */
 const PLACEHOLDER = /CLUSTER_NAME|(?<![^:/])(ORGANIZATION|OWNER|ACCOUNT|LOGIN|POOL)(?![^:/])/;
 
@@ -87,10 +92,23 @@ export function mapInput(value: Input<string>, change: (value: string) => string
   return typeof value === "string" ? change(value) : output(value).apply(change);
 }
 
-/** Returns a schema that also accepts an output or a promise. outputs.ts checks its value by the same schema. */
+/** Returns a schema that also accepts an output or a promise, whose value `withCheckedOutputs` checks once it is known. */
 export function inputSchema<Value>(schema: v.GenericSchema<Value>) {
   const later = v.custom<Input<Value>>(isLater);
   return v.lazy((value) => (isLater(value) ? later : schema));
+}
+
+const NOT_PLAIN = "must be a plain value, not an output or a secret";
+
+/** Returns a schema for plain values that says what to write instead of an output. */
+export function plainSchema<Schema extends v.GenericSchema>(schema: Schema, instead: string) {
+  const notPlain = v.never(`${NOT_PLAIN}. ${instead}`);
+  return v.lazy((value): Schema | typeof notPlain => (isPlain(value) ? schema : notPlain));
+}
+
+/** Returns whether a value is a scalar, a list, or a plain object, as opposed to an output or a resource. */
+function isPlain(value: unknown): boolean {
+  return typeof value !== "object" || value === null || Array.isArray(value) || isObject(value);
 }
 
 /** Returns whether a setting counts as not given. */
@@ -104,46 +122,35 @@ export interface Reasons {
   required?: Record<string, string>;
   /** Returns the reason for a key that is not a setting; undefined if it is only unknown. */
   unknown?(key: string): string | undefined;
-  /** What happens without a key, by the names of the settings whose empty values are problems. */
-  leftOut?: Record<string, string>;
+  /** Whether a key without a value is a problem. By default, it counts as not given. */
+  rejectsEmpty?: boolean;
 }
 
-/**
- * Returns a schema for objects with these settings, and no others. `null` and `""` count as not given, except of a setting in
- * `leftOut`, of which they are a problem.
- */
+/** Returns a schema for objects with these settings, and no others. `null` and `""` are no values. */
 export function settingsSchema<Entries extends v.ObjectEntries>(
   entries: Entries,
-  { required = {}, unknown, leftOut = {} }: Reasons = {},
+  { required = {}, unknown, rejectsEmpty = false }: Reasons = {},
 ) {
   const names = Object.keys(entries);
-  const reasonFor = (key: string) => unknown?.(key) ?? unknownSetting(key, names);
-
+  type Settings = v.InferInput<v.ObjectSchema<Entries, undefined>>;
   // Valibot's schema accepts lists too.
-  const isSettings = v.custom<v.InferInput<v.ObjectSchema<Entries, undefined>>>(
-    isObject,
-    "must be an object",
-  );
-  type Settings = v.InferOutput<typeof isSettings>;
+  const isSettings = v.custom<Settings>(isObject, "must be an object");
   const given = v.transform((values: Settings) => {
     const entriesGiven = Object.entries(values).filter(([key, value]) => {
-      return !names.includes(key) || Object.hasOwn(leftOut, key) || !isEmpty(value);
+      return !names.includes(key) || !isEmpty(value) || (rejectsEmpty && value !== undefined);
     });
     return Object.fromEntries(entriesGiven) as Settings;
   });
   const schema = v.lazy((values: unknown) => {
-    const unknownKeys: v.ObjectEntries = {};
-    const emptyKeys: v.ObjectEntries = {};
-    for (const [key, value] of Object.entries(isObject(values) ? values : {})) {
-      const meaning = Object.hasOwn(leftOut, key) ? leftOut[key] : undefined;
-      // Valibot's own strict schema reports only the first unknown key.
-      if (!names.includes(key)) {
-        unknownKeys[key] = v.never(reasonFor(key));
-      } else if (meaning && value !== undefined && isEmpty(value)) {
-        emptyKeys[key] = v.never(`has no value. Set one, or remove the key. Without it, ${meaning}`);
-      }
+    // Valibot's own strict schema reports only the first unknown key.
+    const rejected: v.ObjectEntries = {};
+    for (const [key, value] of Object.entries(Object(values))) {
+      const reason =
+        entries[key]?.type === "optional" ? "has no value. Set one, or remove the key" : "required";
+      if (!names.includes(key)) rejected[key] = v.never(unknown?.(key) ?? unknownSetting(key, names));
+      else if (isEmpty(value)) rejected[key] = v.never(reason);
     }
-    const all: Entries = { ...unknownKeys, ...entries, ...emptyKeys };
+    const all: Entries = { ...rejected, ...entries, ...rejected };
     return v.object(all, ({ path }) => required[String(path?.[0]?.key)] ?? "required");
   });
   return v.pipe(isSettings, given, schema);
@@ -163,7 +170,6 @@ interface Result<Settings> {
  * @param values of the settings, which can be anything.
  * @param rules returns the problems between settings. Those that are invalid by themselves are missing, and not reported
  *   twice.
- * @param insteadOfOutputs what to write instead of an output, by the name of a setting that must be a plain value.
  * @returns the settings, or their problems: of each path the first. A list is not checked as a whole while an element has a
  *   wrong type. Does not throw.
  */
@@ -171,13 +177,10 @@ export function check<Schema extends v.GenericSchema>(
   schema: Schema,
   values: unknown,
   rules: (knownSettings: Incomplete<v.InferOutput<Schema>>) => Problem[] = () => [],
-  insteadOfOutputs: Record<string, string> = {},
 ): Result<v.InferOutput<Schema>> {
   const result = v.safeParse(schema, values);
-  const found = (result.issues ?? []).map((issue) => problemOf(issue, insteadOfOutputs));
-  const isFirst = ({ path }: Problem, index: number) =>
-    found.findIndex((problem) => isSame(problem.path, path)) === index;
-  const invalid = found.filter(isFirst);
+  const found = (result.issues ?? []).map(problemOf);
+  const invalid = found.filter(({ path }, index) => found.findIndex((it) => isSame(it.path, path)) === index);
 
   const invalidPaths = invalid.map(({ path }) => path);
   const knownSettings = without(result.output, invalidPaths) as Incomplete<v.InferOutput<Schema>>;
@@ -186,6 +189,51 @@ export function check<Schema extends v.GenericSchema>(
 
   const problems = [...invalid, ...conflicts];
   return result.success && problems.length === 0 ? { settings: result.output, problems } : { problems };
+}
+
+const SECRET =
+  "must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, " +
+  "remove the mark with pulumi.unsecret";
+
+const WITHOUT_VALUE = "is an output without a value. Leave the setting out, or set a value";
+
+/**
+ * Returns settings whose outputs fail if they are invalid, once they are known: each is then checked in its place, as a plain value is.
+ *
+ * @param settings that are valid otherwise.
+ * @param problemsOf returns the problems of settings in which one output has its value.
+ * @param errorOf returns the error to fail with.
+ */
+export function withCheckedOutputs<Settings>(
+  settings: Settings,
+  problemsOf: (settings: unknown) => Problem[],
+  errorOf: (problem: Problem) => Error,
+): Settings {
+  const checkOutput = (value: unknown, path: Path) => {
+    if (!isLater(value)) return value;
+    const reject = (problem: Problem) => {
+      throw errorOf({ ...problem, path });
+    };
+    // A preview knows whether a value is secret, even if it does not know the value.
+    const notSecret = output(isSecret(output(value))).apply((secret) => {
+      return secret ? reject({ path, reason: SECRET }) : value;
+    });
+    return notSecret.apply((known) => {
+      if (isEmpty(known)) return reject({ path, reason: WITHOUT_VALUE });
+      const inPlace = path.map((step) => (typeof step === "number" ? 0 : step));
+      const problems = problemsOf(withKnown(settings, path, known));
+      const problem = problems.find((it) => startsWith(it.path, inPlace));
+      return problem ? reject(problem) : known;
+    });
+  };
+  return mapSettings(settings, checkOutput) as Settings;
+}
+
+/** Returns settings with a value at a path. Of each list on the way, only the element is left, so that many outputs take no longer. */
+function withKnown(settings: unknown, [step, ...others]: Path, known: unknown): unknown {
+  if (step === undefined) return known;
+  const value = withKnown(Object(settings)[step], others, known);
+  return Array.isArray(settings) ? [value] : { ...Object(settings), [step]: value };
 }
 
 /**
@@ -203,27 +251,14 @@ export function duplicates(values: (string | undefined)[], pathOf: (index: numbe
 
 /** Returns the reason for an unknown setting, with the known one that was probably meant. */
 function unknownSetting(key: string, known: string[]): string {
-  const meant = similarName(key, known);
-  return meant ? `unknown setting; did you mean "${meant}"?` : "unknown setting";
-}
-
-/** Returns the known setting that was probably meant by an unknown one. */
-function similarName(key: string, known: string[]): string | undefined {
   const similar = closest(key, known);
   const isTypo = distance(key, similar) <= Math.max(2, key.length / 3);
-  return isTypo ? similar : undefined;
+  return isTypo ? `unknown setting; did you mean "${similar}"?` : "unknown setting";
 }
 
-function problemOf(
-  { type, path: items, message, input, received }: v.BaseIssue<unknown>,
-  insteadOfOutputs: Record<string, string>,
-): Problem {
+function problemOf({ type, path: items, message, input, received }: v.BaseIssue<unknown>): Problem {
   const path = (items ?? []).map(({ key }) => key as string | number);
-  if (typeof input === "object" && input !== null && !Array.isArray(input) && !isObject(input)) {
-    const setting = path.findLast((step) => typeof step === "string") ?? "";
-    const instead = Object.hasOwn(insteadOfOutputs, setting) ? `. ${insteadOfOutputs[setting]}` : "";
-    return { path, reason: `must be a plain value, not an output or a secret${instead}` };
-  }
+  if (type !== "never" && !isPlain(input)) return { path, reason: NOT_PLAIN };
   // Of an unknown setting, the value is not shown.
   const isShown = type !== "never" && received !== "undefined";
   // The value as it was given: `input` can be changed already.
@@ -231,12 +266,21 @@ function problemOf(
 }
 
 /** Returns a copy of settings without those at these paths. An element of a list becomes undefined, and stays. */
-function without(value: unknown, paths: Path[], at: Path = []): unknown {
-  if (paths.some((path) => isSame(at, path))) return undefined;
-  if (Array.isArray(value)) return value.map((element, index) => without(element, paths, [...at, index]));
+function without(settings: unknown, paths: Path[]): unknown {
+  return mapSettings(settings, (value, path) => (paths.some((it) => isSame(it, path)) ? undefined : value));
+}
+
+/** Returns a copy of settings in which what `change` returns replaces the values, and the values in them. */
+function mapSettings(
+  settings: unknown,
+  change: (value: unknown, path: Path) => unknown,
+  path: Path = [],
+): unknown {
+  const value = change(settings, path);
+  const mapped = (element: unknown, step: string | number) => mapSettings(element, change, [...path, step]);
+  if (Array.isArray(value)) return value.map(mapped);
   if (!isObject(value)) return value;
-  const entries = Object.entries(value).map(([key, element]) => [key, without(element, paths, [...at, key])]);
-  return Object.fromEntries(entries);
+  return Object.fromEntries(Object.entries(value).map(([key, element]) => [key, mapped(element, key)]));
 }
 
 function isSame(path: Path, other: Path): boolean {

@@ -1,5 +1,6 @@
 // Writes what is generated from the code: `npm run docs`. In docs/, these are the lists of settings and outputs, whose
-// interfaces a comment above each names, and the guardrails of the policy pack. Editors read the schema of stack files.
+// interfaces a comment above each names, and the guardrails of the policy pack. Editors read the schema of stack files. The program of
+// a fleet has all but its settings from the one for an existing cluster.
 
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,6 +12,12 @@ const GENERATED = /(<!--generated:([\w,]+)-->\n).*?(<!--end-->)/gs;
 
 const GENERATED_RULES =
   /(<!--generated:(mandatory-rules|advisory-rules|rule-settings)-->\n).*?(<!--end-->)/gs;
+
+const EXISTING_CLUSTER = "examples/component/existing-cluster/Pulumi.yaml";
+const FLEET = "examples/fleet/cluster/Main.yaml";
+
+/** What both programs have before the arguments of the component, and after them. */
+const SHARED = [/^variables:\n.*^ {2}access:\n/ms, /^ {4}options: \{ providers: .*/ms];
 
 /** Returns the generated files by their paths. A copy can be without the component, and without the policy pack. */
 export function generatedFiles(): Record<string, string> {
@@ -25,6 +32,10 @@ export function generatedFiles(): Record<string, string> {
         const table = what === "rule-settings" ? listOfSettings() : listOfRules(what.split("-")[0] ?? "");
         return `${start}\n${table}\n${end}`;
       });
+  }
+  if (existsSync(join(ROOT, FLEET))) {
+    const partOf = (shared: RegExp) => shared.exec(read(EXISTING_CLUSTER))?.[0] ?? "";
+    files[FLEET] = SHARED.reduce((text, shared) => text.replace(shared, () => partOf(shared)), read(FLEET));
   }
   return files;
 }

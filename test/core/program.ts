@@ -1,5 +1,5 @@
 // Runs a program with the SDK's mocks: without an engine, a provider, or a network. One store for resources of every kind gives back
-// what it gets.
+// what it gets. The simulator runs the program by it, too.
 
 import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
@@ -33,6 +33,9 @@ export interface Run {
 export type Answers = Record<string, (inputs: Record<string, string>) => object>;
 
 export interface Options {
+  /** Names of the project and of the stack. */
+  project?: string;
+  stack?: string;
   answers?: Answers;
   /** The keys of encrypted settings, such as `project:rolePath`. */
   secretKeys?: string[];
@@ -82,7 +85,7 @@ export function runStack(settings: object = {}, options: Options = {}): Promise<
 }
 
 /**
- * Runs a program as the stack `dev` of the organization acme, by default in an update.
+ * Runs a program as a stack of the organization acme, by default in an update of `project/dev`.
  *
  * @param settings those without a colon are of the project.
  * @throws what the program stops with.
@@ -92,7 +95,7 @@ export async function runProgram(
   settings: object,
   options: Options = {},
 ): Promise<Run> {
-  const { secretKeys = [], isPreview = false, loginUrl = DEFAULT_API_URL } = options;
+  const { project = "project", stack = "dev", secretKeys = [], isPreview = false } = options;
   const answers: Answers = options.answers ?? ANSWERS;
   const run: Run = { registered: [], outputs: {}, warnings: [] };
   const optionsOf = new Map<string, pulumi.CustomResourceOptions>();
@@ -120,11 +123,14 @@ export async function runProgram(
   };
   const warn = (text: string) => void run.warnings.push(text.replace(/^warning: (\[\w+\] )?/, ""));
   const mocked = [mock.method(console, "warn", warn), mock.method(tls, "connect", connect)];
-  const restoreVariables = setVariables({ PULUMI_ACCESS_TOKEN: "pul-token", PULUMI_API: loginUrl });
+  const restoreVariables = setVariables({
+    PULUMI_ACCESS_TOKEN: "pul-token",
+    PULUMI_API: options.loginUrl ?? DEFAULT_API_URL,
+  });
   let outputs: object = {};
   const deploy = async () => {
-    await pulumi.runtime.setMocks(mocks, "project", "dev", isPreview, "acme");
-    pulumi.runtime.setAllConfig(configOf("project", settings), secretKeys);
+    await pulumi.runtime.setMocks(mocks, project, stack, isPreview, "acme");
+    pulumi.runtime.setAllConfig(configOf(project, settings), secretKeys);
     await pulumi.runtime.runInPulumiStack(async () => {
       // Mocks see no options; a transformation of the stack does.
       pulumi.runtime.registerStackTransformation(({ type, name, opts }) => {

@@ -105,7 +105,7 @@ const INVALID_OUTPUTS: [changes: object, problem: string][] = [
     'issuerUrl = "http://oidc.example/id/A": must begin with https://, as oidcProviderUrl of @pulumi/eks does',
   ],
   [
-    { permissionsBoundaryArn: pulumi.output(undefined) },
+    { permissionsBoundaryArn: pulumi.output("") },
     "permissionsBoundaryArn: is an output without a value. Leave the setting out, or set a value",
   ],
   [
@@ -113,8 +113,13 @@ const INVALID_OUTPUTS: [changes: object, problem: string][] = [
     "serviceAccounts[0] (ci/deployer).tokenAudience: must not be a secret, because Pulumi Cloud and the cluster store it in plaintext. If it is not confidential, remove the mark with pulumi.unsecret",
   ],
   [
-    { serviceAccounts: [{ ...ENTRY, policyRules: { sub: pulumi.output("*") } }] },
-    'serviceAccounts[0] (ci/deployer).policyRules.sub = "*": must not consist only of wildcards',
+    {
+      serviceAccounts: [
+        { ...ENTRY, name: "a" },
+        { ...ENTRY, policyRules: { sub: pulumi.output("*") } },
+      ],
+    },
+    'serviceAccounts[1] (ci/deployer).policyRules.sub = "*": must not consist only of wildcards',
   ],
   [
     { serviceAccounts: [{ ...ENTRY, tokenAudience: pulumi.output("sts.amazonaws.com") }] },
