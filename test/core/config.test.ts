@@ -72,11 +72,19 @@ test("an entry inherits only maxExpirationSeconds, and the organization in its a
   assert.deepEqual([second?.userLogin, second?.teamName], [undefined, "platform"]);
 });
 
-test("accepts names that only contain the word of a placeholder, and a team that is called TEAM", () => {
-  for (const teamName of ["SRE-POOL", "TEAM"]) {
-    const [account] = accepted(stackOf({ ...entryOf("team"), teamName })).settings.serviceAccounts;
-    assert.equal(account?.teamName, teamName);
+test("accepts every character that names may have, and the word of a placeholder in one", () => {
+  for (const [tokenType, name] of [
+    ["personal", { userLogin: `A-${"_".repeat(37)}9` }],
+    ["team", { teamName: "SRE-POOL" }],
+    ["team", { teamName: "TEAM" }],
+    ["team", { teamName: `_!#%&',;<=>@~-aZ9${"a".repeat(83)}` }],
+    ["runner", { runnerName: `!#$%&'()*+,-./;<=>?@[]^_\`{|}~aZ9${"a".repeat(68)}` }],
+  ] as const) {
+    const given = { ...entryOf(tokenType), ...name };
+    const [account = {}] = accepted(stackOf(given)).settings.serviceAccounts;
+    assert.deepEqual({ ...account, ...given }, account);
   }
+  accepted({ organization: `_.-aZ9${"a".repeat(94)}` });
 });
 
 test("accepts the URL of Pulumi Cloud as an audience", () => {

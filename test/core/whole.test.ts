@@ -2,13 +2,14 @@
 // change of these documents, which `npm run golden` writes.
 
 import { test } from "node:test";
+import { jobName } from "../../job";
 import { assertDocument, goldenPath } from "./document";
 import { ACCOUNT, runStack } from "./program";
 
 const POLICY = `arn:aws:iam::${ACCOUNT}:policy/app`;
 const LONG = "n".repeat(63);
 /** The longest name of a service account that is part of the name of its Job. */
-const LONGEST = "m".repeat(48);
+const LONGEST = "m".repeat(63 - jobName("").length);
 
 test("a cluster that exists, and nearly every default", async () => {
   const run = await runStack({

@@ -80,6 +80,10 @@ export async function stackOfProgram(t: TestContext, files: Record<string, strin
 
 function stackIn(cli: Cli, directory: string) {
   const pulumi = (...args: string[]) => cli.pulumi(directory, ...args);
+  const set = async (key: string, value: unknown) => {
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    succeeded(await pulumi("config", "set", key, text));
+  };
   return {
     cli,
     directory,
@@ -87,10 +91,9 @@ function stackIn(cli: Cli, directory: string) {
     /** Runs `pulumi up` without the preview in front of it. */
     up: (...args: string[]) => pulumi("up", "--yes", "--skip-preview", ...args),
     /** Changes a setting of the stack. */
-    async set(key: string, value: unknown) {
-      const text = typeof value === "string" ? value : JSON.stringify(value);
-      succeeded(await pulumi("config", "set", key, text));
-    },
+    set,
+    /** Lets the next update replace every role, by the setting that does so. */
+    replaceRoles: () => set("rolePath", "/pulumi/"),
   };
 }
 

@@ -66,7 +66,7 @@ describe("the policy pack", { skip: missingCli }, () => {
     });
 
     await t.test("when roles are replaced, unless any service account can assume one", async () => {
-      await stack.set("rolePath", "/pulumi/");
+      await stack.replaceRoles();
       await quiet();
       const file = join(stack.directory, "iam.ts");
       const program = await readFile(file, "utf8");
