@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { parse, parseAllDocuments } from "yaml";
 import { tokenExchangePod } from "../../kubernetes/jobPod";
 import { inputsOf, type Run, runStack } from "../core/program";
+import type { PodSpec } from "../support/podSpec";
 import { ROOT, read } from "../support/project";
 import type { KubernetesObject } from "./apiServer";
-import type { PodSpec } from "./podSpec";
 
 interface Entry {
   namespace: string;

@@ -3,8 +3,8 @@
 import { randomUUID } from "node:crypto";
 import type { types } from "@pulumi/kubernetes";
 import type { ClusterIssuer } from "../../simulator/pulumiCloud";
+import type { PodOptions, PodRun } from "../support/podSpec";
 import { type Emulator, type Resource, type ResourceKind, storedKind, Unready } from "./emulator";
-import type { PodOptions, PodRun } from "./podSpec";
 
 type Job = types.output.batch.v1.Job;
 type ConfigMap = types.output.core.v1.ConfigMap;

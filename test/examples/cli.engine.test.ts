@@ -10,10 +10,10 @@ import { ISSUER, inputsOf, type Run } from "../core/program";
 import { forward } from "../environment/cloudApi";
 import { startCluster } from "../environment/engineStack";
 import { createdBy, exampleOf, podOf, runExamples } from "../environment/examples";
-import { runPodSpec } from "../environment/podSpec";
 import { missingCli } from "../environment/pulumiCli";
 import type { Simulation } from "../environment/simulation";
 import { type Endpoint, respond, startEndpoint } from "../support/endpoint";
+import { runPodSpec } from "../support/podSpec";
 
 const SECRET = "correct horse";
 

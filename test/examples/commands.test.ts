@@ -9,7 +9,7 @@ import { describe, type TestContext, test } from "node:test";
 import { parse } from "yaml";
 import { createIssuer, startServer } from "../../simulator/pulumiCloud";
 import { exampleOf, podOf } from "../environment/examples";
-import { expand } from "../environment/podSpec";
+import { expand } from "../support/podSpec";
 import { ended, missingJq, writePrograms } from "../support/programs";
 import { blocksOf, codeIn, ROOT, read } from "../support/project";
 import { temporaryDirectory } from "../support/temporaryDirectory";

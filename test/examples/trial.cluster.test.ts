@@ -15,11 +15,11 @@ import {
 } from "../environment/apiServer";
 import { type Emulator, type ResourceKind, storedKind, Unready } from "../environment/emulator";
 import { failed, succeeded } from "../environment/engineOutcome";
-import { type PodSpec, runPodSpec } from "../environment/podSpec";
 import { serveProvider } from "../environment/provider";
 import { missingCli, openCli } from "../environment/pulumiCli";
 import { type PulumiCloudOptions, startPulumiCloud } from "../environment/pulumiCloud";
 import { publishedKeys, realKubernetes } from "../environment/realKubernetes";
+import { type PodSpec, runPodSpec } from "../support/podSpec";
 import { copyProject, linkPackages } from "../support/project";
 
 const JOB = "kubernetes:batch/v1:Job";

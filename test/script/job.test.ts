@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DENIAL_RETRY_SECONDS, jobPod } from "../../kubernetes/jobPod";
-import { expand } from "../environment/podSpec";
 import { type Answer, respond } from "../support/endpoint";
+import { expand } from "../support/podSpec";
 import { exchange, granted, type ScriptOptions } from "../support/script";
 
 const denied = respond(401, { error: "access_denied", error_description: "unauthorized" });
