@@ -1,7 +1,7 @@
 // The README's commands work in their order, in an empty directory, and those of docs/copy.md in a copy.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { appendFile, mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -11,13 +11,14 @@ import { createRepository, LINK_PACKAGES, SETTINGS, startEngine } from "../envir
 import { type Cli, createProject, missingCli, pathOf } from "../environment/pulumiCli";
 import { writePrograms } from "../support/programs";
 import { blocksOf, codeIn, ROOT, read } from "../support/project";
+import { ACCESS_TOKEN } from "../support/script";
 
 /** What the README has to contain, in this order. */
 const COMMANDS =
   /git clone.*npm ci && npm start.*pulumi new.*npm start.*pulumi up.*npm test.*pulumi destroy/s;
 
 /** The list of a stack file, as `pulumi new` writes it. */
-const LIST = /^ {2}[\w-]+:serviceAccounts:\n(?: {4}.*\n)+/m;
+const LIST = /^ {2}(?:[\w-]+:)?serviceAccounts:\n(?: {4}.*\n)+/m;
 
 /** The answers to `pulumi new`. All differ from the template's. */
 const ANSWERS = { "aws:region": "eu-central-1", clusterName: "my-cluster" };
@@ -92,6 +93,45 @@ test("the commands for two YAML files create them, to be edited and deployed", {
   assert.match(created("Pulumi.yaml"), /^ {4}type: eks-pulumi-oidc:PulumiCloudAccess$/m);
 });
 
+test("the commands of docs/token-types.md keep the state in a backend of one's own, and deploy as the login of Pulumi Cloud", {
+  skip: missingCli,
+}, async (t) => {
+  const { simulation, cli } = await startEngine(t);
+  const repository = await createRepository(cli);
+  const bin = join(cli.directory, "bin");
+  const bucket = join(cli.directory, "bucket");
+  for (const directory of [bin, bucket]) await mkdir(directory);
+  const path = writePrograms(bin, { pulumi: signedInPulumi(repository), npm: INSTALLING_AT_ONCE });
+
+  const page = read("docs/token-types.md");
+  const commands = codeIn(page, "bash bucket")
+    .join("")
+    .replace(/s3:[^"]*/, `file://${bucket}`);
+  const environment = "unset PULUMI_ACCESS_TOKEN PULUMI_BACKEND_URL PULUMI_CONFIG_PASSPHRASE\n";
+  const { directory } = await runBlock(cli, path, bin, environment + commands);
+
+  const file = join(directory, "Pulumi.dev.yaml");
+  const [organization = ""] = codeIn(page, "yaml");
+  const [list = ""] = codeIn(read("README.md"), "yaml");
+  const created = (await readFile(file, "utf8")).replace(
+    "clusterName: sample-cluster",
+    "clusterName: my-cluster",
+  );
+  await writeFile(file, created.replace(LIST, list).replace(/^config:\n/m, `config:\n${organization}`));
+  const { printed } = await runBlock(
+    cli,
+    path,
+    directory,
+    `${environment}export PULUMI_CONFIG_PASSPHRASE=\npulumi up\n`,
+  );
+  assert.match(printed, /pulumi-test\/app: "user:my-machine-user, 3600 s"/);
+  assert.equal(simulation.existing().pulumiCloud.length, 1);
+  assert.deepEqual(
+    readdirSync(join(bucket, ".pulumi", "stacks", "eks-pulumi-oidc")).includes("dev.json"),
+    true,
+  );
+});
+
 test("the commands of docs/copy.md upgrade a copy whose stack file `pulumi new` rewrote", {
   skip: missingCli,
 }, async (t) => {
@@ -161,6 +201,21 @@ function answeringPulumi(repository: string): string {
     esac`;
 }
 
+/** Returns a `pulumi` that signs in to Pulumi Cloud without asking it. */
+function signedInPulumi(repository: string): string {
+  const pulumi = pathOf("pulumi");
+  const url = "https://api.pulumi.com";
+  const credentials = { current: url, accessTokens: { [url]: ACCESS_TOKEN }, accounts: {} };
+  return `
+    export PULUMI_OPTION_NON_INTERACTIVE=true
+    case $1 in
+      login) mkdir -p "$PULUMI_HOME" && echo '${JSON.stringify(credentials)}' >"$PULUMI_HOME/credentials.json" ;;
+      new) shift; exec '${pulumi}' new --yes "\${@/*eks-pulumi-oidc*/${repository}}" ;;
+      up) exec '${pulumi}' "$@" --yes ;;
+      *) exec '${pulumi}' "$@" ;;
+    esac`;
+}
+
 /** An `npm` that installs the packages of this checkout for `npm ci`. */
 const INSTALLING_AT_ONCE = `
   [[ $1 == ci ]] || exec '${pathOf("npm")}' "$@"
@@ -168,7 +223,7 @@ const INSTALLING_AT_ONCE = `
 
 /** Asserts that the file of the new stack has the answers and the template's list, and keeps what a reader must know. */
 function assertAnswered(directory: string, created: string): void {
-  const [, prefix] = /such as `([\w-]+):clusterName`/.exec(read("docs/configuration.md")) ?? [];
+  const [, prefix] = /such as\s+`([\w-]+):clusterName`/.exec(read("docs/configuration.md")) ?? [];
   const { "aws:region": region, clusterName } = ANSWERS;
   assert.deepEqual(parse(created).config, {
     "aws:region": region,

@@ -12,7 +12,7 @@ import { read } from "../support/project";
 const ISSUER = "access.oidc-issuer";
 const READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 /** The command of docs/copy.md that imports what exists. */
-const [IMPORT = ""] = read("docs/copy.md").match(/^bash examples\/import\/.*$/m) ?? [];
+const [IMPORT = ""] = read("docs/copy.md").match(/(?<=^ *)bash examples\/import\/.*$/m) ?? [];
 
 /** With these settings, a service account is denied: no pod has such a name. */
 const DENY = { policyRules: { '"kubernetes.io".pod.name': "other-*" } };
