@@ -14,10 +14,6 @@ const AUTH_POLICY = "pulumiservice:api/auth:Policy";
 const CLUSTERS =
   /^(oidc[.-]eks\.|container\.googleapis\.com\/v1\/projects\/|([a-z0-9-]+\.oic|oidc)\.prod-aks\.azure\.(com|us|cn)\/)/;
 
-/** The claims of an ID token of Kubernetes that name its service account. The quotes keep the dot from separating two names. */
-export const NAMESPACE = '"kubernetes.io".namespace';
-export const NAME = '"kubernetes.io".serviceaccount.name';
-
 /** How the `sub` of an ID token of Kubernetes begins. */
 export const SUBJECT = "system:serviceaccount:";
 
@@ -59,13 +55,4 @@ function namesKubernetes(rules: Fields): boolean {
     const canBegin = /[a-z]/.test(beginning) && canBothMatch(`${beginning}*`, `${SUBJECT}*`, "*");
     return subject.includes(SUBJECT) || canBegin;
   });
-}
-
-/** Returns the service account that rules name without a character of a pattern, as `NAMESPACE/NAME`. */
-export function accountIn(rules: Fields): string | undefined {
-  const { [NAMESPACE]: namespace, [NAME]: name, sub } = rules;
-  const ofSubject = `${sub}`.startsWith(SUBJECT) ? `${sub}`.slice(SUBJECT.length).split(":") : [];
-  const isName = (it: Value | undefined) => /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(`${it}`) && !isUnknown(it);
-  const candidates = [[namespace ?? "", name ?? ""], ofSubject];
-  return candidates.find((it) => it.length === 2 && it.every(isName))?.join("/");
 }

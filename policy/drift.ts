@@ -10,11 +10,9 @@ const GUARDED = /^\W*(\*|(policies|url|jwks|maxExpiration(Seconds)?|assumeRolePo
 
 export const notIgnored: Rule = {
   name: "not-ignored",
-  displayName: "No ignored changes of who gets access",
   description:
-    "Changes of a cluster issuer's URL, keys, policies, and limit, and of its roles' trust policies, are not ignored.",
+    "Changes of a cluster's issuer, its allow policies, and its roles' trust policies are not ignored.",
   level: "mandatory",
-  remediation: "Remove it from ignoreChanges.",
   check(resource, { clusters, report }) {
     const ignored = resource.ignoreChanges?.filter((it) => GUARDED.test(it)) ?? [];
     if (ignored.length === 0) return;
@@ -32,11 +30,8 @@ const SCRIPT = "exchange-token.sh";
 
 export const besideTheProgram: Rule = {
   name: "beside-the-program",
-  displayName: "Identities and files that others add in Kubernetes",
-  description:
-    "No one adds files to the ConfigMap of a token exchange, or an identity to a service account of the program.",
+  description: "No one else adds files to an exchange's ConfigMap, or an identity to a service account.",
   level: "advisory",
-  remediation: "Remove what was added, or add it to the program. An update does not remove it.",
   // Only outputs have what exists.
   isAskedAtEnd: true,
   check(resource, { report }) {

@@ -1,34 +1,26 @@
 // The guardrails about Pulumi Cloud: who is granted which access token, and where a provider sends the login's.
 
-import {
-  AWS_AUDIENCES,
-  accountIn,
-  allowPoliciesOf,
-  ISSUER,
-  isListed,
-  isOfCluster,
-  NAME,
-  NAMESPACE,
-  SUBJECT,
-} from "./clusters";
+import { AWS_AUDIENCES, allowPoliciesOf, ISSUER, isListed, isOfCluster, SUBJECT } from "./clusters";
 import { canBothMatch } from "./patterns";
 import { list, type Rule } from "./rule";
-import { type Fields, fieldsOf, isUnknown, stringsOf, textOf } from "./values";
+import { type Fields, fieldsOf, isUnknown, stringsOf, textOf, type Value } from "./values";
+
+/** The claims of an ID token of Kubernetes that name its service account. The quotes keep the dot from separating two names. */
+const NAMESPACE = '"kubernetes.io".namespace';
+const NAME = '"kubernetes.io".serviceaccount.name';
 
 export const limits: Rule = {
   name: "limits",
-  displayName: "Limits of Pulumi access tokens by OIDC",
   description:
-    "No allow policy grants an admin's or forbidden token, each issuer is listed, and a cluster's tokens expire in time.",
+    "No admin's or forbidden token is granted, issuers are listed, and clusters' tokens expire in time.",
   level: "mandatory",
-  remediation: "Grant less, or list in the configuration what is meant.",
   settings: {
     maxExpirationSeconds: { type: "integer", default: 3600, description: "For the tokens of a cluster." },
     organizationAdmins: list("Who can be an admin: NAMESPACE/NAME, or the sub of any other ID token."),
-    forbidden: {
-      ...list("What no one can be granted: team:NAME, user:LOGIN, runner:ID, or role:ID, also with *."),
-      items: { type: "string", pattern: "^(team|user|runner|role):." },
-    },
+    forbidden: list(
+      "What no one can be granted: team:NAME, user:LOGIN, runner:ID, or role:ID, also with *.",
+      "^(team|user|runner|role):.",
+    ),
     issuers: list("URLs of the issuers that can be registered, or how they begin. If empty, any."),
     clusters: list("URLs of clusters' issuers, or how they begin, beside those of EKS, GKE, and AKS."),
   },
@@ -59,32 +51,32 @@ export const limits: Rule = {
   },
 };
 
-/** The properties of an allow policy that say whose token it grants, in lowercase: their case differs between modules. */
-const OWNERS: Record<string, string> = {
-  teamname: "team",
-  userlogin: "user",
-  runnerid: "runner",
-  roleid: "role",
-};
+/** The properties of an allow policy that say whose token it grants. Their case differs between modules. */
+const OWNER = /^(team|user|runner|role)(Name|Login|ID)$/i;
 
 /** Returns whether an allow policy can grant a token such as `team:NAME`. Both can have patterns. */
 function canGrant(policy: Fields, token: string): boolean {
   return Object.entries(policy).some(([property, owner]) => {
-    const kind = OWNERS[property.toLowerCase()];
+    const [, kind] = OWNER.exec(property) ?? [];
+    if (kind === undefined || owner === "") return false;
     const granted = stringsOf(owner).map((it) => `${kind}:${it}`.toLowerCase());
-    return (
-      kind !== undefined && owner !== "" && granted.some((it) => canBothMatch(it, token.toLowerCase(), "*"))
-    );
+    return granted.some((it) => canBothMatch(it, token.toLowerCase(), "*"));
   });
+}
+
+/** Returns the service account that rules name without a character of a pattern, as `NAMESPACE/NAME`. */
+function accountIn(rules: Fields): string | undefined {
+  const { [NAMESPACE]: namespace, [NAME]: name, sub } = rules;
+  const ofSubject = `${sub}`.startsWith(SUBJECT) ? `${sub}`.slice(SUBJECT.length).split(":") : [];
+  const isName = (it: Value | undefined) => /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(`${it}`) && !isUnknown(it);
+  const candidates = [[namespace ?? "", name ?? ""], ofSubject];
+  return candidates.find((it) => it.length === 2 && it.every(isName))?.join("/");
 }
 
 export const oneServiceAccount: Rule = {
   name: "one-service-account",
-  displayName: "One Kubernetes service account for each allow policy",
-  description:
-    "Each allow policy of a cluster's issuer names one service account, and one audience that is not AWS'.",
+  description: "An allow policy of a cluster names one service account, and one audience that is not AWS'.",
   level: "mandatory",
-  remediation: `In each allow policy of a cluster, require aud, and ${NAMESPACE} with ${NAME} or sub.`,
   settings: { requireAudience: { type: "boolean", default: true, description: "Whether aud is required." } },
   check(resource, { settings, clusters, report }) {
     if (!isOfCluster(resource, clusters)) return;
@@ -112,10 +104,8 @@ function isOneAudience(audience: string): boolean {
 
 export const openIssuer: Rule = {
   name: "open-issuer",
-  displayName: "OIDC issuers that grant Pulumi access tokens to anyone",
   description: "Each allow policy of an issuer that is no cluster's requires more than aud and wildcards.",
   level: "advisory",
-  remediation: "Require a claim that says who it is, such as sub.",
   settings: { issuers: list("URLs of issuers, or how they begin, all of whose ID tokens are meant.") },
   check(resource, { settings, clusters, report }) {
     if (isOfCluster(resource, clusters) || isListed(resource.inputs.url, stringsOf(settings.issuers))) return;
@@ -134,12 +124,13 @@ function saysWho([claim, value]: [string, Fields[string]]): boolean {
 
 export const login: Rule = {
   name: "login",
-  displayName: "Where the Pulumi Cloud provider sends its access token",
   description: "A Pulumi Cloud provider sets no access token, and only a known apiUrl.",
   level: "mandatory",
-  remediation: "Log in with the Pulumi CLI, and set only apiUrl of the provider.",
   settings: {
-    apiUrls: list("Where a provider can send the login's access token.", "https://api.pulumi.com"),
+    apiUrls: {
+      ...list("Where a provider can send the login's access token."),
+      default: ["https://api.pulumi.com"],
+    },
     allowAccessToken: { type: "boolean", default: false, description: "Whether accessToken can be set." },
   },
   check({ type, inputs, unaskedProvider }, { settings, report }) {

@@ -2,16 +2,15 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { PolicyPack, type ResourceValidationPolicy, type StackValidationPolicy } from "@pulumi/policy";
+import { type Policies, type Policy, PolicyPack } from "@pulumi/policy";
 import { AnalyzerService } from "@pulumi/pulumi/proto/analyzer_grpc_pb";
-import { requireValid } from "./configuration";
 import { policies } from "./index";
-import type { Resource, Rule } from "./rule";
-import { ask } from "./runRules";
+import { displayNameOf, type Resource, type Rule } from "./rule";
+import { ask, requireKnown } from "./runRules";
 import type { Fields } from "./values";
 
-const TAGS = ["oidc", "kubernetes", "access-tokens"];
 const REPOSITORY = "https://github.com/OWNER/eks-pulumi-oidc";
+const TAGS = ["oidc", "kubernetes", "access-tokens"];
 
 /** What the engine has asked about, by URN. */
 const program = new Map<string, Resource>();
@@ -21,20 +20,8 @@ let configuration: Fields = {};
 
 /** Serves the guardrails to the engine, until it ends the process. */
 export function serve(): void {
-  readConfiguration();
-  new PolicyPack("pulumi-oidc-guardrails", {
-    displayName: "Guardrails for Pulumi access tokens by OIDC",
-    readme: readFileSync(join(__dirname, "README.md"), "utf8"),
-    provider: "Pulumi Cloud",
-    tags: TAGS,
-    repository: REPOSITORY,
-    policies: policies.map((rule) => (rule.isAskedAtEnd ? stackPolicy(rule) : resourcePolicy(rule))),
-  });
-}
-
-/** Reads and checks the configuration. The SDK drops the names that no guardrail has: only the engine's request has them. */
-function readConfiguration(): void {
   const { requestDeserialize } = AnalyzerService.configure;
+  // The SDK drops the names that no guardrail has: only the engine's request has them.
   AnalyzerService.configure.requestDeserialize = (bytes) => {
     const request = requestDeserialize(bytes);
     const map = request.getPolicyconfigMap();
@@ -42,17 +29,48 @@ function readConfiguration(): void {
     request.getPolicyconfigMap = () => {
       const given: Fields = {};
       map.forEach((it, name) => void Object.assign(given, { [name]: it.getProperties()?.toJavaScript() }));
-      requireValid(policies, given);
+      requireKnown(given);
       configuration = given;
       return map;
     };
     return request;
   };
+  new PolicyPack("pulumi-oidc-guardrails", {
+    displayName: "Guardrails for Pulumi access tokens by OIDC",
+    readme: readFileSync(join(__dirname, "README.md"), "utf8"),
+    repository: REPOSITORY,
+    tags: TAGS,
+    policies: policies.map(policyOf),
+  });
 }
 
-function resourcePolicy(rule: Rule): ResourceValidationPolicy {
+function policyOf(rule: Rule): Policies[number] {
+  const { name, description, level, settings } = rule;
+  const policy: Policy = {
+    name,
+    displayName: displayNameOf(rule),
+    description,
+    severity: level === "mandatory" ? "critical" : "medium",
+    tags: TAGS,
+    url: `${REPOSITORY}/blob/main/docs/policy.md#${name}`,
+    enforcementLevel: level,
+    configSchema: settings && { properties: settings },
+  };
+  if (rule.isAskedAtEnd) {
+    return {
+      ...policy,
+      async validateStack({ resources }, report) {
+        for (const { urn, props } of resources) {
+          const asked = program.get(urn);
+          if (!asked) continue;
+          const resource = { ...asked, outputs: await plain(props) };
+          for (const message of ask(rule, resource, configuration)) report(message, urn);
+        }
+      },
+    };
+  }
   return {
-    ...metadataOf(rule),
+    ...policy,
     async validateResource({ urn, type, name, props, opts: { ignoreChanges }, provider }, report) {
       const resource: Resource = { urn, type, name, inputs: await plain(props), ignoreChanges };
       if (provider && !program.has(provider.urn)) {
@@ -61,34 +79,6 @@ function resourcePolicy(rule: Rule): ResourceValidationPolicy {
       program.set(urn, resource);
       for (const message of ask(rule, resource, configuration)) report(message);
     },
-  };
-}
-
-function stackPolicy(rule: Rule): StackValidationPolicy {
-  return {
-    ...metadataOf(rule),
-    async validateStack({ resources }, report) {
-      for (const { urn, props } of resources) {
-        const asked = program.get(urn);
-        if (!asked) continue;
-        const resource = { ...asked, outputs: await plain(props) };
-        for (const message of ask(rule, resource, configuration)) report(message, urn);
-      }
-    },
-  };
-}
-
-function metadataOf({ name, displayName, description, level, remediation, settings }: Rule) {
-  return {
-    name,
-    displayName,
-    description,
-    severity: level === "mandatory" ? ("critical" as const) : ("medium" as const),
-    tags: TAGS,
-    url: `${REPOSITORY}/blob/main/docs/policy.md#${name}`,
-    enforcementLevel: level,
-    remediationSteps: remediation,
-    ...(settings && { configSchema: { properties: settings } }),
   };
 }
 

@@ -2,32 +2,29 @@
 
 import { AWS_AUDIENCES, isClusterUrl } from "./clusters";
 import { list, type Resource, type Rule } from "./rule";
-import { at, fieldsOf, isUnknown, listOf, parsed, stringsOf, textOf, type Value } from "./values";
+import { at, fieldsOf, isUnknown, listOf, stringsOf, textOf, type Value } from "./values";
 
 const ROLE = /^(aws:iam\/role:Role|aws-native:iam:Role)$/;
 
 /** EKS Pod Identity: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html */
 const POD_IDENTITY = "pods.eks.amazonaws.com";
 
-/** Returns the trust policy of a role; undefined for other resources, if it is not known yet, and if its JSON is invalid. */
+/** Returns the trust policy of a role; undefined for other resources, and if it is not known yet; null if it is invalid JSON. */
 function trustPolicyOf({ type, inputs }: Resource): Value | undefined {
   const policy = inputs.assumeRolePolicy ?? inputs.assumeRolePolicyDocument;
   if (!ROLE.test(type) || isUnknown(policy)) return undefined;
-  return typeof policy === "string" ? parsed(policy) : policy;
+  if (typeof policy !== "string") return policy;
+  try {
+    return JSON.parse(policy);
+  } catch {
+    // The error would quote what a secret contains.
+    return null;
+  }
 }
 
 /** Returns the statements of a trust policy that allow something. */
 function statementsOf(role: Resource): Value[] {
   return listOf(at(trustPolicyOf(role), "Statement")).filter((it) => at(it, "Effect") !== "Deny");
-}
-
-/** Returns the URLs of the clusters' issuers whose ID tokens a statement accepts, as conditions name them: without `https://`. */
-function issuersIn(statement: Value, clusters: string[]): string[] {
-  const providers = stringsOf(at(statement, "Principal", "Federated"));
-  // Whatever AWS account a provider is in.
-  return providers
-    .flatMap((it) => it.split(":oidc-provider/")[1] ?? [])
-    .filter((it) => isClusterUrl(it, clusters));
 }
 
 /** Returns whom a statement trusts. Without a principal, it has a NotPrincipal, which is anyone else. */
@@ -36,21 +33,38 @@ function principalsIn(statement: Value): string[] {
   return [principal, ...Object.values(fieldsOf(principal))].flatMap(stringsOf);
 }
 
+/** Returns the URL of a cluster's issuer that a principal names, as conditions do: without `https://`. */
+function clusterIn(principal: string, clusters: string[]): string | undefined {
+  // Whatever AWS account a provider is in.
+  const [, url] = principal.split(":oidc-provider/");
+  return isClusterUrl(url, clusters) ? url : undefined;
+}
+
 /** Returns whether a role is for service accounts of a cluster, by IRSA or by EKS Pod Identity. */
 export function isOfServiceAccounts(role: Resource, clusters: string[]): boolean {
-  return statementsOf(role).some((it) => {
-    return principalsIn(it).includes(POD_IDENTITY) || issuersIn(it, clusters).length > 0;
+  const principals = statementsOf(role).flatMap(principalsIn);
+  return principals.some((it) => it === POD_IDENTITY || clusterIn(it, clusters));
+}
+
+/** Returns what a role requires of the ID tokens of each cluster that it trusts. */
+function requirementsOf(role: Resource, clusters: string[]) {
+  return statementsOf(role).flatMap((statement) => {
+    const issuers = principalsIn(statement).flatMap((it) => clusterIn(it, clusters) ?? []);
+    return issuers.map((issuer) => ({
+      issuer,
+      subjects: required(statement, `${issuer}:sub`),
+      audiences: required(statement, `${issuer}:aud`),
+    }));
   });
 }
 
 /** Returns what each condition of a statement requires of a key: one of these values. AWS ignores the case of a key. */
 function required(statement: Value, key: string): string[][] {
-  const operators = Object.entries(fieldsOf(at(statement, "Condition")));
-  const requiring = operators.filter(([name]) =>
-    /^(ForAnyValue:)?String(Equals(IgnoreCase)?|Like)$/.test(name),
-  );
-  const keys = requiring.flatMap(([, it]) => Object.entries(fieldsOf(it)));
-  return keys.filter(([name]) => name.toLowerCase() === key.toLowerCase()).map(([, it]) => stringsOf(it));
+  return Object.entries(fieldsOf(at(statement, "Condition")))
+    .filter(([operator]) => /^(ForAnyValue:)?String(Equals(IgnoreCase)?|Like)$/.test(operator))
+    .flatMap(([, it]) => Object.entries(fieldsOf(it)))
+    .filter(([name]) => name.toLowerCase() === key.toLowerCase())
+    .map(([, it]) => stringsOf(it));
 }
 
 /** Returns whether one of several conditions accepts only such values: AWS requires all conditions. */
@@ -63,25 +77,18 @@ const namesAccounts = (subject: string) => /^system:serviceaccount:[a-z0-9-]+:[^
 
 export const trust: Rule = {
   name: "trust",
-  displayName: "Trust policies of IAM roles",
   description: "No role can be assumed by anyone, or by service accounts of any namespace of a cluster.",
   level: "mandatory",
-  remediation: "Require the sub of one service account by StringEquals in the trust policy.",
   settings: { allowed: list("The sub of a role, with its * or ?, that can be of several namespaces.") },
   check(role, { settings, clusters, report }) {
-    const { assumeRolePolicy: json } = role.inputs;
-    const isText = ROLE.test(role.type) && typeof json === "string" && !isUnknown(json);
-    if (isText && trustPolicyOf(role) === undefined) report("Its assumeRolePolicy is invalid JSON.");
+    if (trustPolicyOf(role) === null) report("Its trust policy is invalid JSON.");
     const allowed = stringsOf(settings.allowed);
-    for (const statement of statementsOf(role)) {
-      if (trustsAnyone(statement)) report("Anyone can assume it.");
-      for (const issuer of issuersIn(statement, clusters)) {
-        const subjects = required(statement, `${issuer}:sub`);
-        if (areAll(subjects, (it) => namesAccounts(it) || allowed.includes(it))) continue;
-        const found = `Its trust policy requires the sub ${textOf(subjects.flat())}`;
-        const due = `"system:serviceaccount:NAMESPACE:NAME", by StringEquals of ${issuer}:sub`;
-        report(`${found} instead of ${due}.`, "allowed");
-      }
+    if (statementsOf(role).some(trustsAnyone)) report("Anyone can assume it.");
+    for (const { issuer, subjects } of requirementsOf(role, clusters)) {
+      if (areAll(subjects, (it) => namesAccounts(it) || allowed.includes(it))) continue;
+      const found = `Its trust policy requires the sub ${textOf(subjects.flat())}`;
+      const due = `"system:serviceaccount:NAMESPACE:NAME", by StringEquals of ${issuer}:sub`;
+      report(`${found} instead of ${due}.`, "allowed");
     }
   },
 };
@@ -95,45 +102,33 @@ function trustsAnyone(statement: Value): boolean {
 
 export const trustPatterns: Rule = {
   name: "trust-patterns",
-  displayName: "Patterns in trust policies of EKS roles",
-  description:
-    "The role of a cluster's service account names it without * or ?, requires AWS' audience, and trusts no one else.",
+  description: "A cluster's role names one service account and AWS' audience, and trusts no one else.",
   level: "advisory",
-  remediation: "Require one sub and the aud by StringEquals, and give others another role.",
   settings: { allowed: list("The sub of a role, with its * or ?, or another principal that it can trust.") },
   check(role, { settings, clusters, report }) {
     const allowed = stringsOf(settings.allowed);
-    const statements = statementsOf(role);
-    for (const statement of statements) {
-      for (const issuer of issuersIn(statement, clusters)) {
-        const subjects = required(statement, `${issuer}:sub`);
-        // The guardrail trust is for others.
-        if (!areAll(subjects, namesAccounts)) continue;
-        if (!areAll(subjects, (it) => !/[*?]/.test(it) || allowed.includes(it))) {
-          report(`Its trust policy has a pattern: the sub ${textOf(subjects.flat())}.`, "allowed");
-        }
-        const audiences = required(statement, `${issuer}:aud`);
-        if (areAll(audiences, (it) => AWS_AUDIENCES.includes(it))) continue;
-        report(
-          `Its trust policy requires the aud ${textOf(audiences.flat())} instead of "${AWS_AUDIENCES[0]}".`,
-        );
+    for (const { subjects, audiences } of requirementsOf(role, clusters)) {
+      // The guardrail trust is for others.
+      if (!areAll(subjects, namesAccounts)) continue;
+      if (!areAll(subjects, (it) => !/[*?]/.test(it) || allowed.includes(it))) {
+        report(`Its trust policy has a pattern: the sub ${textOf(subjects.flat())}.`, "allowed");
       }
+      if (areAll(audiences, (it) => AWS_AUDIENCES.includes(it))) continue;
+      const found = `Its trust policy requires the aud ${textOf(audiences.flat())}`;
+      report(`${found} instead of "${AWS_AUDIENCES[0]}".`);
     }
     if (!isOfServiceAccounts(role, clusters)) return;
-    const isOfCluster = (it: string) => isClusterUrl(it.split(":oidc-provider/")[1], clusters);
     const known = [POD_IDENTITY, ...allowed];
-    const others = statements.flatMap(principalsIn).filter((it) => !known.includes(it) && !isOfCluster(it));
+    const principals = statementsOf(role).flatMap(principalsIn);
+    const others = principals.filter((it) => !known.includes(it) && !clusterIn(it, clusters));
     if (others.length > 0) report(`It also trusts ${textOf(others)}.`, "allowed");
   },
 };
 
 export const permissionsBoundary: Rule = {
   name: "permissions-boundary",
-  displayName: "Permissions boundaries of EKS roles",
-  description:
-    "If the configuration lists permissions boundaries, a role of a cluster's service accounts has one.",
+  description: "A role of a cluster's service accounts has a permissions boundary of the configuration.",
   level: "mandatory",
-  remediation: "Set permissionsBoundary of the role.",
   settings: { arns: list("ARNs of the permissions boundaries. If empty, a role needs none.") },
   check(role, { settings, clusters, report }) {
     const arns = stringsOf(settings.arns);

@@ -1,5 +1,6 @@
 // What a guardrail is, and what it is asked about.
 
+import type { PolicyConfigJSONSchema } from "@pulumi/policy/schema";
 import type { Fields } from "./values";
 
 /** A resource of a program, as the engine sends it. */
@@ -16,19 +17,13 @@ export interface Resource {
   outputs?: Fields;
 }
 
-/** A mandatory violation stops an update, an advisory one is printed. */
-export type Level = "mandatory" | "advisory";
-
 /** A guardrail: a sentence that is true of every resource by itself, and how it is checked. */
 export interface Rule {
   name: string;
-  /** What it is about, in an organization's list of all policies. */
-  displayName: string;
   /** A sentence that is true if nothing is reported. */
   description: string;
-  level: Level;
-  /** What to do about a violation. */
-  remediation: string;
+  /** A mandatory violation stops an update, an advisory one is printed. */
+  level: "mandatory" | "advisory";
   /** What the configuration of the pack can set for this guardrail, as JSON schemas. */
   settings?: Record<string, Setting>;
   /** Whether it is asked when all is done, for what only outputs show. Others are asked before a resource is created or changed. */
@@ -45,14 +40,15 @@ export interface Context {
   report(message: string, setting?: string): void;
 }
 
-export interface Setting {
-  type: "integer" | "boolean" | "array";
-  items?: { type: "string"; pattern?: string };
-  default: number | boolean | string[];
-  description: string;
+/** What the configuration can set, with its default. */
+export type Setting = PolicyConfigJSONSchema & { default: number | boolean | string[] };
+
+/** Returns a setting that is a list of strings. @param pattern of each. */
+export function list(description: string, pattern = ""): Setting {
+  return { type: "array", items: { type: "string", pattern }, default: [], description };
 }
 
-/** Returns a setting that is a list of strings. */
-export function list(description: string, ...values: string[]): Setting {
-  return { type: "array", items: { type: "string" }, default: values, description };
+/** Returns the name of a guardrail in an organization's list of all policies, where it has to say what it is about. */
+export function displayNameOf({ name }: Rule): string {
+  return `Pulumi access tokens by OIDC: ${name.replaceAll("-", " ")}`;
 }

@@ -13,11 +13,9 @@ const TOKEN_TYPES =
 
 export const noStoredToken: Rule = {
   name: "no-stored-token",
-  displayName: "Stored Pulumi access tokens",
   description: "The program creates no access token, contains none, and names no PULUMI_ACCESS_TOKEN.",
   // A migration has both for a while.
   level: "advisory",
-  remediation: "Exchange an ID token for an access token where it is used.",
   check({ type, inputs }, { report }) {
     // The guardrail login is for these.
     if (type.startsWith("pulumi:providers:")) return;

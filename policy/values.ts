@@ -40,15 +40,6 @@ export function fieldsOf(value: Value | undefined): Fields {
   return Object.assign(Object.create(null), isObject ? value : {});
 }
 
-/** Returns what JSON contains; undefined if it is invalid. Its error would quote what a secret contains. */
-export function parsed(json: string): Value | undefined {
-  try {
-    return JSON.parse(json);
-  } catch {
-    return undefined;
-  }
-}
-
 /** Returns the form of a URL that all of its spellings have, without `https://`, as IAM names it. */
 export function normalizedUrl(value: Value | undefined): string {
   const text = `${value}`;

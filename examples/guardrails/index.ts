@@ -6,6 +6,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as pulumiservice from "@pulumi/pulumiservice";
 import { policies } from "../../policy/index";
 import { version } from "../../policy/package.json";
+import { displayNameOf } from "../../policy/rule";
 
 const organization = pulumi.getOrganization();
 
@@ -15,10 +16,13 @@ const pack = new pulumiservice.PolicyPack("guardrails", {
   versionTag: version,
   sourcePath: join(__dirname, "..", "..", "policy"),
   // Pulumi Cloud checks a group's config by these. The CLI would read them from the pack.
-  policies: policies.map(({ name, displayName, description, level, settings }) => {
-    const configSchema = settings && { properties: settings };
-    return { name, displayName, description, enforcementLevel: level, configSchema };
-  }),
+  policies: policies.map((rule) => ({
+    name: rule.name,
+    displayName: displayNameOf(rule),
+    description: rule.description,
+    enforcementLevel: rule.level,
+    configSchema: rule.settings && { properties: rule.settings },
+  })),
 });
 
 new pulumiservice.PolicyGroup("clusters", {

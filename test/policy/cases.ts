@@ -159,8 +159,8 @@ export const VIOLATIONS: Record<string, Violation[]> = {
     ["any account of AWS", role(assumed({ AWS: ["arn:a", "*"] })), "Anyone can assume it"],
     ["all but some", role([{ Effect: "Allow", NotPrincipal: { AWS: "x" }, Action: "sts:AssumeRole" }]), "Anyone can assume it"],
     ...[{ Action: "sts:assumerolewithwebidentity" }, { Action: "sts:AssumeRoleWithSAML" }, { Action: ["sts:TagSession", "sts:*"] }, { Action: undefined, NotAction: "x" }].map((action): Violation => [`anyone with a condition by ${JSON.stringify(action)}`, role(assumed("*", { Condition: { StringEquals: { a: "b" } }, ...action })), "Anyone can assume it"]),
-    ["an empty trust policy", role([], { assumeRolePolicy: "" }), "Its assumeRolePolicy is invalid JSON."],
-    ["a trust policy that is no JSON", role([], { assumeRolePolicy: "{" }), "Its assumeRolePolicy is invalid JSON."],
+    ["an empty trust policy", role([], { assumeRolePolicy: "" }), "Its trust policy is invalid JSON."],
+    ["a trust policy that is no JSON", role([], { assumeRolePolicy: "{" }), "Its trust policy is invalid JSON."],
   ],
   "permissions-boundary": [
     ["none", role(irsa()), 'Its permissionsBoundary is missing instead of one of ["arn:b"]. To allow it, change arns', BOUNDARY],

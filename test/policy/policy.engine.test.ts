@@ -118,16 +118,25 @@ describe("the policy pack", { skip: missingCli }, () => {
     });
   }
 
-  test("rejects a configuration with a misspelled rule or setting", async (t) => {
-    const { pulumi, directory } = await handWritten(t);
-    const file = join(directory, "policy.json");
-    await writeFile(
-      file,
-      JSON.stringify({ "one-service": "advisory", limits: { maxExpirationsSeconds: 1 } }),
-    );
-    const outcome = await pulumi("preview", ...PACK, "--policy-pack-config", file);
-    failed(outcome, /one-service: unknown guardrail/, /limits\.maxExpirationsSeconds: unknown setting/);
-  });
+  for (const [what, configuration, message] of [
+    [
+      "rule or setting",
+      { "one-service": "advisory", limits: { maxExpirationsSeconds: 1 } },
+      /: limits\.maxExpirationsSeconds, one-service\. Known: /,
+    ],
+    [
+      "owner of a token",
+      { limits: { forbidden: ["teams:a"] } },
+      /limits: forbidden\.0: Does not match pattern/,
+    ],
+  ] as const) {
+    test(`rejects a configuration with a misspelled ${what}`, async (t) => {
+      const { pulumi, directory } = await handWritten(t);
+      const file = join(directory, "policy.json");
+      await writeFile(file, JSON.stringify(configuration));
+      failed(await pulumi("preview", ...PACK, "--policy-pack-config", file), message);
+    });
+  }
 
   test("is complete in its directory, as `npm pack` packs it, with its packages", async (t) => {
     const { pulumi, directory, cli } = await handWritten(t);
