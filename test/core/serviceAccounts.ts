@@ -1,6 +1,8 @@
 // The service accounts of the golden documents.
 
-/** By the names of the documents. */
+import type { TokenType } from "../../settings/tokenTypes";
+
+/** By the names of the documents. Each token type has one. */
 export const ENTRIES = {
   personal: {
     namespace: "default",
@@ -45,4 +47,4 @@ export const ENTRIES = {
     teamName: "ops",
     policyRules: { '"kubernetes.io".node.name': "ip-10-0-*" },
   },
-};
+} satisfies Record<TokenType, object> & Record<string, object>;
