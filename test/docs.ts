@@ -1,10 +1,9 @@
 // Writes what is generated from the code: `npm run docs`. In docs/, these are the lists of settings and outputs, whose
-// interfaces a comment above each names, and the guardrails of the policy pack. Editors read the schema of stack files. The program of
-// a fleet has all but its settings from the one for an existing cluster.
+// interfaces a comment above each names, and the guardrails of the policy pack. The program of a fleet has all but its settings
+// from the one for an existing cluster.
 
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { stackSchema } from "./stackFileSchema";
 import { declarationsOf, meaningAndDefault } from "./support/declarations";
 import { ROOT, read } from "./support/project";
 
@@ -21,7 +20,7 @@ const SHARED = [/^variables:\n.*^ {2}access:\n/ms, /^ {4}options: \{ providers: 
 
 /** Returns the generated files by their paths. A copy can be without the component, and without the policy pack. */
 export function generatedFiles(): Record<string, string> {
-  const files: Record<string, string> = { "settings/stack.schema.json": stackSchema() };
+  const files: Record<string, string> = {};
   for (const page of ["docs/configuration.md", "docs/component.md", "docs/policy.md"]) {
     if (!existsSync(join(ROOT, page))) continue;
     files[page] = read(page)
