@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type * as pulumi from "@pulumi/pulumi";
 import { Document, isCollection, isPair, visit } from "yaml";
 import { SCRIPT_FILE, SETTINGS_FILES } from "../../kubernetes/tokenVolume";
@@ -53,9 +54,21 @@ async function documentOf({ registered, outputs, warnings }: Run): Promise<strin
 
   // What was printed already: its text, and how the next section names it.
   const printed = new Map(checksumsIn(registered));
+  // The first section of each type.
+  const firsts = new Map<string, [string, unknown]>();
   const texts = all.flatMap(([label, content]) => {
     const section = readable(content);
-    return section === undefined ? [] : yamlOf({ [label]: withoutRepetition(section, printed, label) });
+    if (section === undefined) return [];
+    const [type = ""] = label.split(" ");
+    const first = firsts.get(type);
+    if (!first) {
+      firsts.set(type, [label, section]);
+      return yamlOf({ [label]: withoutRepetition(section, printed, label) });
+    }
+    const [firstLabel, firstSection] = first;
+    const base = renamed(firstSection, firstLabel, label);
+    const differences = withoutRepetition(differencesFrom(base, section) ?? {}, printed, label);
+    return yamlOf({ [label]: { like: firstLabel, ...(differences as object) } });
   });
   return texts.join("\n");
 }
@@ -140,6 +153,30 @@ function readable(value: unknown, key?: string): unknown {
 /** Returns a string in which a long name, which is one repeated letter in the tests, is short. */
 function shortened(text: string): string {
   return text.replaceAll(/(\w)\1{20,}/g, (name, letter) => `${letter}×${name.length}`);
+}
+
+/** Returns a section in which labels name the service account of another label. */
+function renamed(section: unknown, from: string, to: string): unknown {
+  const [old, account] = [from, to].map((label) => label.split(".").slice(1, 3).join("."));
+  return JSON.parse(JSON.stringify(section).replaceAll(`.${old}`, `.${account}`));
+}
+
+/** Returns the parts of a value that differ from those of another. */
+function differencesFrom(base: unknown, value: unknown): unknown {
+  if (isDeepStrictEqual(value, base)) return undefined;
+  if (!isComposite(value) || !isComposite(base)) return value;
+  if (Array.isArray(value) !== Array.isArray(base)) return value;
+  if (Array.isArray(value) && value.length !== base.length) return value;
+  const keys = [...new Set([...Object.keys(base), ...Object.keys(value)])].sort();
+  const entries = keys.map((key) => {
+    const difference = key in value ? differencesFrom(base[key], value[key]) : "<none>";
+    return [Array.isArray(value) ? `[${key}]` : key, difference] as const;
+  });
+  return Object.fromEntries(entries.filter(([, difference]) => difference !== undefined));
+}
+
+function isComposite(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
 }
 
 /** Returns a value in which each long part that was printed already is named by where. */
