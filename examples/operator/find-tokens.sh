@@ -15,6 +15,10 @@
 # LOGIN: a machine user, whose token the service accounts get instead of a team's
 set -euo pipefail
 
+if [[ $# -gt 1 || ${1:-} == -* ]]; then
+  echo "Usage: find-tokens.sh [LOGIN]" >&2
+  exit 64
+fi
 readonly token='pul-[0-9a-f]{40}|cHVsL[TW][0-9A-Za-z+/]{52}'
 list() { kubectl get "$1" --all-namespaces --output json "${@:2}"; }
 
