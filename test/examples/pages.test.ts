@@ -3,14 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parse } from "yaml";
-import { jobName } from "../../job";
 import {
   CONFIG_MAP_SUFFIX,
   CREDENTIAL_HELPER,
   tokenVolume,
   VOLUME_MOUNT,
 } from "../../kubernetes/tokenVolume";
-import { filesWith, read, sectionOf } from "../support/project";
+import { read, sectionOf } from "../support/project";
 
 test("docs/troubleshooting.md lists the exit codes of the exchange script", () => {
   const section = sectionOf(read("docs/troubleshooting.md"), "## Exit codes");
@@ -32,19 +31,4 @@ test("examples/operator/kustomization.yaml mounts in a Stack what a pod of its s
     containers: [{ name: "pulumi", volumeMounts: [VOLUME_MOUNT] }],
     volumes: [tokenVolume(`deployer${CONFIG_MAP_SUFFIX}`, "urn:pulumi:org:acme")],
   });
-});
-
-// Those of examples/trial and of CronJobs are not of an access stack.
-const JOB = /(?<=\bkubectl .*\bjob[ /])(?!unlisted-)[a-z][\w-]*|[\w-]+-token-exchange\b(?!\.sh)/g;
-
-test("pages and examples name the Jobs of an access stack as the program does", () => {
-  const files = filesWith(/^(README|docs|examples|component|\.github).*\.(md|ya?ml|sh)$/);
-  const named = files.flatMap((file) => (read(file).match(JOB) ?? []).map((job) => `${file}: ${job}`));
-  const ofVolume = CONFIG_MAP_SUFFIX.slice(1);
-  const ofJobs = named.filter((it) => !it.includes(ofVolume));
-  assert.ok(ofJobs.length > 1);
-  assert.deepEqual(
-    ofJobs.filter((it) => !it.endsWith(jobName(""))),
-    [],
-  );
 });

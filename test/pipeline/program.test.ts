@@ -1,4 +1,4 @@
-// The pipeline's program: which ID tokens its identity trusts, and what stops it before it creates anything. golden/new.yaml has all else.
+// The pipeline's program: what its workflows and manifests share with it, and what stops it. golden/new.yaml has what it registers.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,32 +9,7 @@ import { teamName } from "../../pipeline/pulumiCloud";
 import { writeGolden } from "../core/document";
 import { inputsOf, stopOf } from "../core/program";
 import { read } from "../support/project";
-import { ANSWERS, runPipeline, STACK, SUBJECT_PREFIX } from "./pipeline";
-
-const ISSUER = "token.actions.githubusercontent.com";
-const TEAM = "eks-pulumi-oidc-preview";
-const SUBJECTS = [`${SUBJECT_PREFIX}:pull_request`, `${SUBJECT_PREFIX}:ref:refs/heads/main`];
-
-test("AWS and Pulumi Cloud trust ID tokens for previews and main, and no other repository, event, or audience", async () => {
-  const run = await runPipeline();
-  const [role, ...others] = inputsOf(run, "Role");
-  assert.deepEqual(others, []);
-  assert.deepEqual(inputsOf(run, "OpenIdConnectProvider")[0]?.clientIdLists, ["sts.amazonaws.com"]);
-  const [statement, ...further] = role.assumeRolePolicy.Statement;
-  assert.deepEqual(further, []);
-  assert.equal(statement.Action, "sts:AssumeRoleWithWebIdentity");
-  assert.deepEqual(statement.Condition, {
-    StringEquals: { [`${ISSUER}:sub`]: SUBJECTS, [`${ISSUER}:aud`]: "sts.amazonaws.com" },
-    // AWS STS knows the claim in some of its partitions only.
-    StringEqualsIfExists: { [`${ISSUER}:repository_id`]: "42" },
-  });
-  assert.deepEqual(inputsOf(run, "OidcIssuer")[0]?.policies, POLICIES);
-});
-
-const POLICIES = SUBJECTS.map((sub) => {
-  const rules = { aud: "urn:pulumi:org:acme", repository_id: "42", sub };
-  return { decision: "allow", tokenType: "team", teamName: TEAM, rules };
-});
+import { ANSWERS, runPipeline, STACK } from "./pipeline";
 
 test("the group that role.yaml names is the one of the workflows", async () => {
   const [entry] = inputsOf(await runPipeline(), "AccessEntry");
@@ -60,7 +35,7 @@ test("the workflows read from their file what the program writes, and request wh
     // The file itself has the policy pack; the namespaces are for its readers.
     const { namespaces: _, ...used } = { ...stack, policyPack: {} };
     assert.deepEqual([...names].sort(), Object.keys(used).sort(), name);
-    const tokenType = `requested-token-type: urn:pulumi:token-type:access_token:${POLICIES[0]?.tokenType}\n`;
+    const tokenType = `requested-token-type: urn:pulumi:token-type:access_token:${issuer.policies[0].tokenType}\n`;
     assert.ok(workflow.includes(tokenType), name);
     assert.ok(workflow.includes(`token-expiration: ${issuer.maxExpirationSeconds}\n`), name);
   }
