@@ -205,7 +205,7 @@ export function yamlOf(section: unknown): string {
         (item) => isCollection(item) || (isPair(item) && isCollection(item.value)),
       );
       const isSection = path.length <= 3;
-      node.flow = !isSection && !isNested && text.length <= 100 && !text.includes("\\n");
+      node.flow = !isSection && !isNested && text.length <= 130 && !text.includes("\\n");
     },
   });
   return document.toString({ lineWidth: 0, flowCollectionPadding: true });
