@@ -192,13 +192,14 @@ async function stageOf(t: TestContext, stage: string, cluster: string) {
   };
   /** Deploys the stage by the commands of the page. A state in files knows only one organization, and the package runs already. */
   const deploy = () => {
+    const pack = `export PULUMI_OPTION_POLICY_PACK=${PACK.at(-1)}\n`;
     const commands = page.find(({ info }) => info === "bash stage");
     const script = commands?.text
       .replace(/^stage=.*/, `stage=${stage}`)
       .replace('"acme/', `"organization/clusters-${stage}/`)
       .replace("pulumi install\n", "")
       .replace("|| break", "|| exit");
-    return cli.run(join(fleet, "teams"), "bash", "-euo", "pipefail", "-c", script ?? assert.fail());
+    return cli.run(join(fleet, "teams"), "bash", "-euo", "pipefail", "-c", pack + (script ?? assert.fail()));
   };
   return { simulation, fleet, pulumi, deploy, documented };
 }
