@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, type Scalar, visit } from "yaml";
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import { isObject } from "../kubernetes/plainObject";
 import type { Path } from "../settings/problems";
 
@@ -168,7 +168,7 @@ interface YamlFile {
   fail(path: Path, message: string): never;
 }
 
-/** @throws Error for a missing file, and with the line for invalid YAML and for a value that Pulumi could read as another one. */
+/** @throws Error for a missing file, and with the line for invalid YAML. */
 function readYaml(path: string): YamlFile {
   const source = readFileSync(path, "utf8");
   const lineCounter = new LineCounter();
@@ -181,17 +181,6 @@ function readYaml(path: string): YamlFile {
   for (const { pos, message } of document.errors) {
     failAt(pos[0], `Invalid YAML, here or in the line before: ${message}`);
   }
-  visit(document, {
-    Scalar(_key, node) {
-      const problem = `Pulumi could read ${node.source} as another value. Quote it if it is an ID or another string.`;
-      if (isReadDifferently(node)) failAt(node.range?.[0], problem);
-    },
-    Alias(_key, node) {
-      if (!node.resolve(document)) {
-        failAt(node.range?.[0], `*${node.source} has no anchor. Quote it, or add it.`);
-      }
-    },
-  });
   return {
     content: document.toJS(),
     positionOf: (steps) => positionAt(positionIn(document, steps)),
@@ -207,14 +196,4 @@ function positionIn(document: Document, path: Path): number {
   const node = pair ? pair.key : document.getIn(path, true);
   if (isNode(node)) return node.range?.[0] ?? 0;
   return path.length > 1 ? positionIn(document, path.slice(0, -1)) : 0;
-}
-
-/**
- * Returns whether Pulumi could read a scalar as another value, such as an account's ID with a leading zero: a date, or a number that
- * JavaScript would write differently. Go's yaml.v3 also reads those of YAML 1.1.
- */
-function isReadDifferently({ type, source = "", value }: Scalar): boolean {
-  if (type !== "PLAIN" || !/\d/.test(source)) return false;
-  const isNumber = !Number.isNaN(Number(source.replaceAll("_", "").replace(/^[-+]/, "")));
-  return isNumber ? typeof value !== "number" || String(value) !== source : /^\d{4}-\d\d?-\d/.test(source);
 }
