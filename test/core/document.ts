@@ -52,23 +52,22 @@ async function documentOf({ registered, outputs, warnings }: Run): Promise<strin
   const sections = await Promise.all(inReadingOrder(registered).map(sectionOf));
   const all: [string, object][] = [...sections, ["Outputs", outputs], ["Warnings", warnings.sort()]];
 
-  // What was printed already: its text, and how the next section names it.
-  const printed = new Map(checksumsIn(registered));
+  const checksums = new Map(checksumsIn(registered));
   // The first section of each type.
   const firsts = new Map<string, [string, unknown]>();
   const texts = all.flatMap(([label, content]) => {
-    const section = readable(content);
+    const section = readable(content, checksums);
     if (section === undefined) return [];
     const [type = ""] = label.split(" ");
     const first = firsts.get(type);
     if (!first) {
       firsts.set(type, [label, section]);
-      return yamlOf({ [label]: withoutRepetition(section, printed, label) });
+      return yamlOf({ [label]: section });
     }
     const [firstLabel, firstSection] = first;
     const base = renamed(firstSection, firstLabel, label);
-    const differences = withoutRepetition(differencesFrom(base, section) ?? {}, printed, label);
-    return yamlOf({ [label]: { like: firstLabel, ...(differences as object) } });
+    const differences = differencesFrom(base, section) as object | undefined;
+    return yamlOf({ [label]: { like: firstLabel, ...differences } });
   });
   return texts.join("\n");
 }
@@ -130,21 +129,22 @@ function checksumsIn(registered: Registered[]): [string, string][] {
     const files = [...SETTINGS_FILES, SCRIPT_FILE];
     const data = Object.fromEntries(files.map((file) => [file, inputs.data[file]]));
     const checksum = createHash("sha256").update(JSON.stringify(data)).digest("hex");
-    return [JSON.stringify(checksum), `<checksum of ${shortened(labelOf(type, name))}>`];
+    return [checksum, `<checksum of ${shortened(labelOf(type, name))}>`];
   });
 }
 
 const SCRIPT = read("scripts/exchange-token.sh");
 
 /** Returns a value with sorted keys, without what is empty, and without the text of the script. */
-function readable(value: unknown, key?: string): unknown {
+function readable(value: unknown, checksums: Map<string, string>, key?: string): unknown {
   if (value === SCRIPT) return "<scripts/exchange-token.sh>";
-  if (key === "kubeconfig") return readable(JSON.parse(String(value)));
-  if (typeof value === "string") return shortened(value);
+  if (key === "kubeconfig") return readable(JSON.parse(String(value)), checksums);
+  if (typeof value === "string") return checksums.get(value) ?? shortened(value);
   if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.length > 0 ? value.map((element) => readable(element)) : undefined;
+  if (Array.isArray(value))
+    return value.length > 0 ? value.map((element) => readable(element, checksums)) : undefined;
   const entries = Object.entries(value).map(([name, element]) => {
-    return [shortened(name), readable(element, name)] as const;
+    return [shortened(name), readable(element, checksums, name)] as const;
   });
   const present = entries.filter(([, element]) => element !== undefined);
   return present.length > 0 ? Object.fromEntries(present.sort(([a], [b]) => (a < b ? -1 : 1))) : undefined;
@@ -177,22 +177,6 @@ function differencesFrom(base: unknown, value: unknown): unknown {
 
 function isComposite(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
-}
-
-/** Returns a value in which each long part that was printed already is named by where. */
-function withoutRepetition(value: unknown, printed: Map<string, string>, path: string): unknown {
-  const text = JSON.stringify(value);
-  const name = printed.get(text);
-  if (name) return name;
-  if (text.length > 80) printed.set(text, `<as in ${path}>`);
-  if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) {
-    return value.map((element, index) => withoutRepetition(element, printed, `${path}[${index}]`));
-  }
-  const entries = Object.entries(value).map(([key, element]) => {
-    return [key, withoutRepetition(element, printed, `${path} ${key}`)];
-  });
-  return Object.fromEntries(entries);
 }
 
 /** Returns a section as YAML, in which a short list or object takes one line. */
