@@ -23,21 +23,17 @@ export type Answers = { account: RegisteredAccount; denial?: string; unlistedDen
  * @throws Error with what an exchange script has printed that failed in another way.
  */
 export async function askForTokens({ accounts, issuers }: Run, cluster: ClusterIssuer): Promise<Answers[]> {
-  const issuersFor = (hasJob: boolean) => {
-    return issuers.map(({ policies, ...issuer }) => {
-      const known = policies?.map((policy) => withKnownRules(policy, hasJob));
-      return { ...issuer, keys: cluster.keys, policies: known };
-    });
-  };
-  const ofJobs = issuersFor(true);
-  const ofOthers = issuersFor(false);
   const tokensOfJobs = new Set<string>();
   /** Why each ID token was denied; undefined if it was granted what it asked for. */
   const denials = new Map<string, string | undefined>();
   const { origin, close } = await startServer(async (request) => {
     const form = new URLSearchParams(await text(request));
     const idToken = form.get("subject_token") ?? "";
-    const { status, body, denial } = await exchange(form, tokensOfJobs.has(idToken) ? ofJobs : ofOthers);
+    const registered = issuers.map(({ policies, ...issuer }) => {
+      const known = policies?.map((policy) => withKnownRules(policy, tokensOfJobs.has(idToken)));
+      return { ...issuer, keys: cluster.keys, policies: known };
+    });
+    const { status, body, denial } = await exchange(form, registered);
     denials.set(idToken, denial);
     return { status, body };
   });

@@ -45,16 +45,17 @@ export async function runProgram(stack: StackFile, region: string, issuerUrl: st
   });
 
   const idOf = ({ namespace, name }: { namespace: string; name: string }) => `${namespace}/${name}`;
-  const configMaps = inputsOf(run, "ConfigMap");
-  const filesOf = (id: string) => configMaps.find(({ metadata }) => idOf(metadata) === id)?.data ?? {};
-  const jobNameOf = (id: string) =>
-    inputsOf(run, "Job").find(({ metadata: { namespace }, spec }) => {
-      return idOf({ namespace, name: spec.template.spec.serviceAccountName }) === id;
-    })?.metadata.name;
+  const files = Object.fromEntries(
+    inputsOf(run, "ConfigMap").map(({ metadata, data }) => [idOf(metadata), data]),
+  );
+  const jobs = inputsOf(run, "Job").map(({ metadata: { name, namespace }, spec }) => {
+    return [idOf({ namespace, name: spec.template.spec.serviceAccountName }), name];
+  });
+  const jobNames = Object.fromEntries(jobs);
   const [{ serviceAccounts }] = inputsOf(run, "PulumiCloudAccess");
   const accounts: RegisteredAccount[] = serviceAccounts.map((account: Account) => {
     const id = idOf(account);
-    return { ...account, id, files: filesOf(`${id}-pulumi-token-exchange`), jobName: jobNameOf(id) };
+    return { ...account, id, files: files[`${id}-pulumi-token-exchange`], jobName: jobNames[id] };
   });
   // What has an ID exists already, and is only read. Without what is undefined, as the engine sends them to a policy pack.
   const created = run.registered.filter(({ options }) => options.id === undefined);

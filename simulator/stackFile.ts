@@ -11,8 +11,8 @@ export type StackFile = ReturnType<typeof readStackFile>;
 /** The stack of a project without one. It is not named `Pulumi.NAME.yaml`: a stack that `pulumi new` creates would keep its settings. */
 export const SAMPLE = join(__dirname, "sample.yaml");
 
-/** The name of the cluster in the `Pulumi.dev.yaml` of every clone. */
-const PLACEHOLDER = "sample-cluster";
+/** The line of the cluster in the `Pulumi.dev.yaml` of every clone, also as `pulumi new` writes it. */
+const TEMPLATE = /^ *([^ #:]+:)?clusterName: sample-cluster$/m;
 
 /**
  * Returns the stack file to simulate.
@@ -32,22 +32,12 @@ export function findStack(directory: string, name?: string): string {
   const pathOf = (stack: string) => join(directory, `Pulumi.${stack}.yaml`);
   const list = `Stacks in this directory: ${stacks.join(", ")}. To choose one: npm start -- --stack NAME`;
   const named = name?.split("/").at(-1);
-  const own = () => stacks.filter((stack) => !isTemplate(readFileSync(pathOf(stack), "utf8")));
+  const own = () => stacks.filter((stack) => !TEMPLATE.test(readFileSync(pathOf(stack), "utf8")));
   const [found, ...others] = named ? [named] : own();
   if (found === undefined) return SAMPLE;
   if (others.length > 0) throw new Error(`This project has several stacks. ${list}`);
   if (!stacks.includes(found)) throw new Error(`Pulumi.${found}.yaml does not exist. ${list}`);
   return pathOf(found);
-}
-
-/** Returns whether a stack file still has the template's name of the cluster. One that is invalid is a stack of the user. */
-function isTemplate(source: string): boolean {
-  const config = parseDocument(source).get("config");
-  if (!isMap(config)) return false;
-  return config.items.some(({ key, value }) => {
-    const isName = isScalar(key) && /(^|:)clusterName$/.test(String(key.value));
-    return isName && isScalar(value) && value.value === PLACEHOLDER;
-  });
 }
 
 /** The keys of a stack file. Pulumi ignores every other one. */
